@@ -1,0 +1,129 @@
+/* y = act(scale * x + shift), per channel or per image and channel: norms in evaluation mode, the attention's multiplication,
+ * activations; and sums of two tensors. */
+#include "columns.h"
+
+INLINE void affine_rows(const int act, const float *x, const float *scale, const float *shift, int c, int rows, float *y) {
+  for (int row = 0; row < rows; row++, x += c, y += c)
+    for (int ch = 0; ch < c; ch += VL) {
+      vf v = vf_load(x + ch);
+      if (scale) v = shift ? vf_fma(v, vf_load(scale + ch), vf_load(shift + ch)) : v * vf_load(scale + ch);
+      else if (shift) v = v + vf_load(shift + ch);
+      vf_store_n(y + ch, vf_act(v, act), imin(VL, c - ch));
+    }
+}
+
+static void affine_chunk(const void *context, int item, int thread) {
+  (void)thread;
+  const AffineRecord *r = context;
+  const int block = block_rows(r->c), blocks = ceil_div(r->hw, block);
+  const int image = item / blocks, from = item % blocks * block, rows = imin(block, r->hw - from);
+  const size_t at = ((size_t)image * r->hw + from) * r->c, factors = r->per_image ? (size_t)image * r->c : 0;
+  const float *scale = r->scale ? FLOATS(r->scale) + factors : 0, *shift = r->shift ? FLOATS(r->shift) + factors : 0;
+  const float *x = FLOATS(r->x) + at;
+  float *y = FLOATS(r->y) + at;
+  if (r->act == ACT_NONE) affine_rows(ACT_NONE, x, scale, shift, r->c, rows, y);
+  else if (r->act == ACT_RELU) affine_rows(ACT_RELU, x, scale, shift, r->c, rows, y);
+  else if (r->act == ACT_SWISH) affine_rows(ACT_SWISH, x, scale, shift, r->c, rows, y);
+  else affine_rows(ACT_SIGMOID, x, scale, shift, r->c, rows, y);
+}
+
+static void op_affine(const AffineRecord *r) { dsn_parallel_for(affine_chunk, r, r->n * ceil_div(r->hw, block_rows(r->c))); }
+
+/* ---- gradients ---- */
+
+static void affine_dx_chunk(const void *context, int item, int thread) {
+  (void)thread;
+  const AffineDxRecord *r = context;
+  const int c = r->c, block = block_rows(c), blocks = ceil_div(r->hw, block);
+  const int image = item / blocks, from = item % blocks * block, rows = imin(block, r->hw - from);
+  const size_t at = ((size_t)image * r->hw + from) * c, factors = r->per_image ? (size_t)image * c : 0;
+  const float *scale = r->scale ? FLOATS(r->scale) + factors : 0, *shift = r->shift ? FLOATS(r->shift) + factors : 0;
+  const float *x = FLOATS(r->x) + at, *dy = FLOATS(r->dy) + at;
+  float *dx = FLOATS(r->dx) + at;
+  for (int row = 0; row < rows; row++, x += c, dy += c, dx += c)
+    for (int ch = 0; ch < c; ch += VL) {
+      vf g = vf_load(dy + ch);
+      const vf s = scale ? vf_load(scale + ch) : vf_splat(1.0f);
+      if (r->act) g = g * vf_act_grad(vf_fma(vf_load(x + ch), s, shift ? vf_load(shift + ch) : (vf){0}), r->act);
+      vf_store_n(dx + ch, g * s, imin(VL, c - ch));
+    }
+}
+
+static void affine_factors_image(const void *context, int image, int thread) {
+  (void)thread;
+  const AffineDxRecord *r = context;
+  const int c = r->c;
+  const size_t at = (size_t)image * r->hw * c, factors = (size_t)image * c;
+  const Columns columns = {.x = FLOATS(r->x) + at, .dy = FLOATS(r->dy) + at, .gamma = r->scale ? FLOATS(r->scale) + factors : 0,
+                           .beta = r->shift ? FLOATS(r->shift) + factors : 0, .c = c, .act = r->act};
+  double *sum = AT(double, r->scratch) + (size_t)image * 2 * c;
+  sum_columns(SUM_AFFINE, &columns, 0, r->hw, sum);
+  for (int i = 0; i < c; i++) {
+    if (r->dscale) FLOATS(r->dscale)[factors + i] = (float)sum[c + i];
+    if (r->dshift) FLOATS(r->dshift)[factors + i] = (float)sum[i];
+  }
+}
+
+static void op_affine_dx(const AffineDxRecord *r) {
+  const int c = r->c;
+  if (r->dscale || r->dshift) {
+    if (r->per_image) {
+      dsn_parallel_for(affine_factors_image, r, r->n);
+    } else {
+      const Columns columns = {.x = FLOATS(r->x), .dy = FLOATS(r->dy), .gamma = FLOATS_IF(r->scale), .beta = FLOATS_IF(r->shift),
+                               .c = c, .act = r->act};
+      const double *sum = sum_all_rows(SUM_AFFINE, &columns, r->n * r->hw, r->scratch);
+      for (int i = 0; i < c; i++) {
+        if (r->dscale) FLOATS(r->dscale)[i] += (float)sum[c + i];
+        if (r->dshift) FLOATS(r->dshift)[i] += (float)sum[i];
+      }
+    }
+  }
+  if (r->dx) dsn_parallel_for(affine_dx_chunk, r, r->n * ceil_div(r->hw, block_rows(c)));
+}
+
+static uint32_t scratch_affine_dx(const AffineDxRecord *r) {
+  if (!r->dscale && !r->dshift) return 0;
+  return r->per_image ? (uint32_t)r->n * 2u * (uint32_t)r->c * 8u : column_scratch(r->n * r->hw, r->c);
+}
+
+/* ---- sums of two tensors whose widths may differ ---- */
+
+static void add_chunk(const void *context, int item, int thread) {
+  (void)thread;
+  const AddRecord *r = context;
+  const int c = imax(r->ca, r->cb), both = imin(r->ca, r->cb), block = block_rows(c);
+  const int from = item * block, to = imin(from + block, r->n * r->hw);
+  for (int row = from; row < to; row++) {
+    const float *a = FLOATS(r->a) + (size_t)row * r->ca, *b = FLOATS(r->b) + (size_t)row * r->cb;
+    const float *wide = r->ca >= r->cb ? a : b;
+    float *y = FLOATS(r->y) + (size_t)row * c;
+    for (int ch = 0; ch < both; ch += VL)
+      vf_store_n(y + ch, vf_act(vf_load(a + ch) + vf_load(b + ch), r->act), imin(VL, both - ch));
+    for (int ch = both; ch < c; ch += VL) vf_store_n(y + ch, vf_act(vf_load(wide + ch), r->act), imin(VL, c - ch));
+  }
+}
+
+static void op_add(const AddRecord *r) {
+  dsn_parallel_for(add_chunk, r, ceil_div(r->n * r->hw, block_rows(imax(r->ca, r->cb))));
+}
+
+static void prefix_chunk(const void *context, int item, int thread) {
+  (void)thread;
+  const PrefixRecord *r = context;
+  const int block = block_rows(imax(r->cx, r->cy)), both = imin(r->cx, r->cy);
+  const int from = item * block, to = imin(from + block, r->rows);
+  for (int row = from; row < to; row++) {
+    const float *x = FLOATS(r->x) + (size_t)row * r->cx;
+    float *y = FLOATS(r->y) + (size_t)row * r->cy;
+    for (int ch = 0; ch < both; ch += VL) {
+      const vf v = vf_load(x + ch);
+      vf_store_n(y + ch, r->accumulate ? vf_load(y + ch) + v : v, imin(VL, both - ch));
+    }
+    if (!r->accumulate) for (int ch = both; ch < r->cy; ch++) y[ch] = 0;
+  }
+}
+
+static void op_prefix(const PrefixRecord *r) {
+  dsn_parallel_for(prefix_chunk, r, ceil_div(r->rows, block_rows(imax(r->cx, r->cy))));
+}

@@ -1,0 +1,126 @@
+/** `dsnet predict`: label, route, MAdds and time of each image. An image that cannot be read does not stop the others. */
+import { readFile } from "node:fs/promises";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { DataError, DsnetError } from "../../errors.js";
+import { type Classification, load, type Network } from "../../index.js";
+import { type Device, deviceOption, jsonOption, threadsOption, whole } from "../options.js";
+import { table } from "../table.js";
+import { Terminal } from "../terminal.js";
+import { formatMadds } from "../units.js";
+
+interface Options {
+  model: string;
+  width?: number | "largest" | "smallest";
+  budgetMadds?: number;
+  topK: number;
+  device: Device;
+  threads: number;
+  json?: boolean;
+}
+
+export interface Prediction extends Classification {
+  file: string;
+}
+
+export function define(command: Command): void {
+  command
+    .argument("<image...>", "PNG or JPEG files")
+    .requiredOption("--model <file>", "model file")
+    .addOption(
+      new Option("--width <k>", "fixed width: its number, largest or smallest; default: the gate chooses")
+        .argParser((text) => (text === "largest" || text === "smallest" ? text : whole(0)(text)))
+        .conflicts("budgetMadds"),
+    )
+    .addOption(
+      new Option("--budget-madds <n>", "mean MAdds that the gate keeps to, for example 12e6").argParser(positive),
+    )
+    .option("--top-k <n>", "labels an image", whole(1), 5)
+    .addOption(deviceOption())
+    .addOption(threadsOption())
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      `
+With --json one line an image. The exit code is 1 when any image could not be read.
+
+Examples:
+  dsnet predict cat.jpg dog.png --model cifar10.safetensors
+  dsnet predict *.png --model runs/demo/best.safetensors --budget-madds 12e6 --json`,
+    )
+    .action(async (files: string[], { model, device, threads, json, ...choice }: Options) => {
+      const terminal = new Terminal({ json });
+      const network = await load(model, { device, threads });
+      try {
+        const predictions = await predict(network, files, choice, terminal);
+        if (predictions.length > 0)
+          terminal.print(predictionTable(predictions, (text) => terminal.paint("bold", text)));
+        if (predictions.length < files.length) process.exitCode = 1;
+      } finally {
+        terminal.end();
+        network.dispose();
+      }
+    });
+}
+
+/** Those that succeed; the others are reported, with `--json` as a line `{file, error}`. */
+export async function predict(
+  network: Pick<Network, "classify">,
+  files: readonly string[],
+  { width, budgetMadds, topK }: Pick<Options, "width" | "budgetMadds" | "topK">,
+  terminal: Terminal,
+): Promise<Prediction[]> {
+  const options = {
+    topK,
+    ...(width !== undefined && { width }),
+    ...(budgetMadds !== undefined && { budget: { madds: budgetMadds } }),
+  };
+  const predictions: Prediction[] = [];
+  for (const [i, file] of files.entries()) {
+    try {
+      const [classification] = await network.classify(await read(file), options);
+      predictions.push({ file, ...classification! });
+      terminal.emit(predictions.at(-1));
+    } catch (error) {
+      if (!(error instanceof DsnetError)) throw error;
+      terminal.emit({ file, error: { code: error.code, message: error.message } });
+      terminal.error(error.code, `${file}: ${error.message}`);
+    }
+    terminal.progress.update({ label: "predict", done: i + 1, total: files.length, images: i + 1 });
+  }
+  return predictions;
+}
+
+async function read(file: string): Promise<Uint8Array> {
+  try {
+    return await readFile(file);
+  } catch (cause) {
+    throw new DataError(`cannot be read: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** One line a label; file, route and cost on the first of an image. */
+export function predictionTable(predictions: readonly Prediction[], heading?: (text: string) => string): string {
+  const columns = [
+    { title: "file" },
+    { title: "label" },
+    { title: "score", align: "right" as const },
+    { title: "route" },
+    { title: "MAdds", align: "right" as const },
+    { title: "ms", align: "right" as const },
+  ];
+  const rows = predictions.flatMap(({ file, labels, route, madds, ms }) => {
+    const path = route.map(({ gate, width, channels }) => `${gate}: width ${width} (${channels} channels)`).join(", ");
+    return labels.map(({ label, score }, i) =>
+      i === 0
+        ? [file, label, score.toFixed(4), path || "fixed", formatMadds(madds), ms.toFixed(2)]
+        : ["", label, score.toFixed(4)],
+    );
+  });
+  return table(columns, rows, heading);
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (value > 0 && Number.isFinite(value)) return value;
+  throw new InvalidArgumentError("Expected a number > 0.");
+}

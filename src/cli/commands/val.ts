@@ -1,0 +1,46 @@
+/** `dsnet val`: the honest table of a trained model on labelled images. */
+import type { Command } from "commander";
+import { formatEvaluation } from "../../evaluate/table.js";
+import { val } from "../../train/index.js";
+import { type Device, deviceOption, jsonOption, threadsOption, whole } from "../options.js";
+import { Terminal } from "../terminal.js";
+
+interface Options {
+  data: string;
+  split: string;
+  batchSize: number;
+  device: Device;
+  threads: number;
+  json?: boolean;
+}
+
+export function define(command: Command): void {
+  command
+    .argument("<model>", "model file")
+    .requiredOption("--data <path>", "folder or archive with the images, or mnist")
+    .option("--split <name>", "which part of the data", "val")
+    .option("--batch-size <n>", "images a step", whole(1), 128)
+    .addOption(deviceOption())
+    .addOption(threadsOption())
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      `
+Every width, the dynamic network, and what it has to beat: the static envelope, random routing, a confidence
+cascade; with paired 95 % intervals.
+
+Examples:
+  dsnet val runs/demo/best.safetensors --data mnist
+  dsnet val cifar10.safetensors --data cifar-10-binary.tar.gz --json > table.json`,
+    )
+    .action(async (model: string, { json, ...options }: Options) => {
+      const terminal = new Terminal({ json });
+      const evaluation = await val(model, {
+        ...options,
+        onProgress: (done, total) => terminal.progress.update({ label: "val", done, total, images: done }),
+      });
+      terminal.emit(evaluation);
+      terminal.print(formatEvaluation(evaluation).trimEnd());
+      terminal.end();
+    });
+}

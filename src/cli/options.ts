@@ -1,0 +1,20 @@
+/** Flags that several verbs have. */
+import { InvalidArgumentError, Option } from "commander";
+import type { TrainConfig } from "../train/config.js";
+
+export type Device = TrainConfig["device"];
+
+/** Parser of a flag that takes a whole number. */
+export function whole(min: number): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === "" ? Number.NaN : Number(text);
+    if (Number.isSafeInteger(value) && value >= min) return value;
+    throw new InvalidArgumentError(`Expected a whole number ≥ ${min}.`);
+  };
+}
+
+export const jsonOption = () => new Option("--json", "write JSON to stdout, progress to stderr");
+export const deviceOption = () =>
+  new Option("--device <name>", "backend that computes").choices(["auto", "native", "wasm"]).default("auto");
+export const threadsOption = () =>
+  new Option("--threads <n>", "kernel threads; 0: as many as cores").argParser(whole(0)).default(0);

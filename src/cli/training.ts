@@ -1,0 +1,78 @@
+/** Runs a training in the terminal: progress, one line an epoch, the honest table at the end, Ctrl-C that saves. */
+import { formatEvaluation } from "../evaluate/table.js";
+import type { TrainConfig } from "../train/config.js";
+import { interruptible } from "./interrupt.js";
+import { train, type TrainEvent } from "../train/index.js";
+import type { Terminal } from "./terminal.js";
+import { formatCount, formatPercent, formatSeconds } from "./units.js";
+
+/** The process's exit code: 0, or the signal's. */
+export async function runTraining(config: TrainConfig, resume: boolean, terminal: Terminal): Promise<number> {
+  const { value, exitCode } = await interruptible(
+    (signal) => train(config, { signal, resume, onEvent: (event) => showEvent(event, terminal) }),
+    () => terminal.note("interrupted: finishing this step and saving; once more to stop at once"),
+  );
+  terminal.end();
+  terminal.emit({ type: "result", ...value });
+  if (value.interrupted) {
+    terminal.note(`interrupted; go on with: dsnet train --resume --output ${config.output}`);
+    return exitCode;
+  }
+  if (value.evaluation) terminal.print(`\n${formatEvaluation(value.evaluation)}`);
+  terminal.print(`model   ${value.model}\nreport  ${value.report}`);
+  return 0;
+}
+
+/** One event: with `--json` a line as it is, progress for people besides. */
+export function showEvent(event: TrainEvent, terminal: Terminal): void {
+  terminal.emit(event);
+  switch (event.type) {
+    case "start":
+      for (const [name, value] of Object.entries(event.facts)) {
+        terminal.print(`${name.padEnd(16)}${typeof value === "object" ? JSON.stringify(value) : value}`);
+      }
+      break;
+    case "step":
+      terminal.progress.update({
+        label: `${event.stage} ${event.epoch}`,
+        done: event.step,
+        total: event.steps,
+        images: event.images,
+        note: `lr ${Number(event.lr.toPrecision(3))}  ${losses(event.loss)}`,
+      });
+      break;
+    case "epoch":
+      terminal.print(epochLine(event));
+      break;
+    case "phase":
+      terminal.progress.update({ label: event.name, done: event.done, total: event.total });
+      break;
+    case "warning":
+      terminal.warn(event.message);
+      break;
+    case "saved": // where to is said once, at the end
+      break;
+  }
+}
+
+function epochLine({ stage, epoch, epochs, seconds, imagesPerSecond, loss, accuracy }: TrainEvent & { type: "epoch" }) {
+  const parts = [
+    `${stage} ${String(epoch).padStart(String(epochs).length)}/${epochs}`,
+    formatSeconds(seconds).padStart(8),
+    `${formatCount(imagesPerSecond).padStart(6)} images/s`,
+    losses(loss),
+  ];
+  if (accuracy) {
+    parts.push(
+      `top-1 ${Object.entries(accuracy)
+        .map(([name, share]) => `${name} ${formatPercent(share)}`)
+        .join(", ")}`,
+    );
+  }
+  return parts.join("  ");
+}
+
+function losses(loss: Record<string, number>): string {
+  const terms = Object.entries(loss).map(([name, value]) => (name === "loss" ? "" : `${name} `) + value.toFixed(4));
+  return `loss ${terms.join(" ")}`;
+}

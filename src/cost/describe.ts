@@ -1,0 +1,74 @@
+/** What a model consists of and what each width costs, as data for `dsnet inspect`. */
+import { layerCosts, type LayerCost, madds, parameterCount } from "./madds.js";
+import { build } from "../models/build.js";
+import { listModels, modelSpec } from "../models/registry.js";
+import { type ModelSpec, widthCount } from "../models/spec.js";
+
+export interface ModelSummary {
+  name: string;
+  inputSize: number;
+  channels: number;
+  /** How many numbered widths. */
+  widths: number;
+  description: string;
+}
+
+export interface ModelDescription {
+  name: string;
+  inputSize: number;
+  channels: number;
+  classes: number;
+  stages: {
+    name: string;
+    block: string;
+    repeat: number;
+    stride: number;
+    /** Output pixels along a side. */
+    size: number;
+    widths: number[];
+    gate: boolean;
+  }[];
+  /** Cheapest first; `largest` last where it is wider than the highest number. */
+  widths: { width: number | "largest"; parameters: number; madds: number }[];
+  /** At the width that was asked for. */
+  layers?: LayerCost[];
+}
+
+export function registrySummaries(): ModelSummary[] {
+  return listModels().map((name) => {
+    const spec = modelSpec(name);
+    const { height, channels } = spec.input;
+    return { name, inputSize: height, channels, widths: widthCount(spec), description: spec.description };
+  });
+}
+
+export function describeSpec(name: string, spec: ModelSpec, layersAt?: number | "largest"): ModelDescription {
+  const net = build(spec);
+  const slots: (number | "largest")[] = Array.from({ length: net.widths }, (_, k) => k);
+  if (!net.largestIsNumbered) slots.push("largest");
+  let size = Math.ceil(spec.input.height / spec.stem.stride);
+  const stem = { name: "stem", block: `conv ${spec.stem.kernel}×${spec.stem.kernel}`, repeat: 1, gate: false };
+  return {
+    name,
+    inputSize: spec.input.height,
+    channels: spec.input.channels,
+    classes: spec.classes,
+    stages: [
+      { ...stem, stride: spec.stem.stride, size, widths: spec.stem.widths },
+      ...spec.stages.map((stage, i) => {
+        size = Math.ceil(size / stage.stride);
+        return {
+          name: `stage ${i}`,
+          block: `${stage.block} ${stage.kernel}×${stage.kernel}`,
+          repeat: stage.repeat,
+          stride: stage.stride,
+          size,
+          widths: stage.widths,
+          gate: (stage.gates ?? []).length > 0,
+        };
+      }),
+    ],
+    widths: slots.map((width) => ({ width, parameters: parameterCount(net, width), madds: madds(net, width) })),
+    ...(layersAt === undefined ? {} : { layers: layerCosts(net, layersAt) }),
+  };
+}

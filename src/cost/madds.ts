@@ -1,0 +1,132 @@
+/**
+ * Multiply-adds of one image, counted as the published code does: convolutions, linear layers, and one for every input of an
+ * average pool; biases, norms, activations and sums are free. Exact at every width; the slimming head counts only where
+ * the network chooses (dynamic).
+ */
+import { type Supernet, walkNetwork } from "../models/build.js";
+import type { Exec } from "../nn/exec.js";
+import type { Conv } from "../nn/layers.js";
+import { channelsAt, type Slot } from "../nn/width.js";
+import { outputSize } from "../ops/conv.js";
+import { pooledSize } from "../ops/pool.js";
+
+export interface LayerCost {
+  name: string;
+  kind: "conv" | "depthwise" | "pool" | "gate";
+  /** Output height, width, channels. */
+  shape: [number, number, number];
+  madds: number;
+}
+
+interface Shape {
+  h: number;
+  w: number;
+  c: number;
+}
+
+/** A choice for each gate in order, or one slot for all. */
+export type Route = Slot | readonly number[];
+
+class CostExec implements Exec<Shape> {
+  readonly layers: LayerCost[] = [];
+  constructor(
+    readonly route: Route,
+    readonly dynamic: boolean,
+  ) {}
+
+  #add(kind: LayerCost["kind"], name: string, out: Shape, madds: number): Shape {
+    this.layers.push({ name, kind, shape: [out.h, out.w, out.c], madds });
+    return out;
+  }
+
+  #size(x: Shape, layer: { kernel: number; stride: number; pad: number }, c: number): Shape {
+    return {
+      h: outputSize(x.h, layer.kernel, layer.stride, layer.pad),
+      w: outputSize(x.w, layer.kernel, layer.stride, layer.pad),
+      c,
+    };
+  }
+
+  conv(x: Shape, conv: Conv, _norm: unknown, _act: unknown, slot: Slot): Shape {
+    const out = this.#size(x, conv, channelsAt(conv.cout, slot));
+    return this.#add("conv", conv.name, out, out.h * out.w * out.c * x.c * conv.kernel ** 2);
+  }
+
+  depthwise: Exec<Shape>["depthwise"] = (x, conv) => {
+    const out = this.#size(x, conv, x.c);
+    return this.#add("depthwise", conv.name, out, out.h * out.w * out.c * conv.kernel ** 2);
+  };
+
+  pool: Exec<Shape>["pool"] = (x, window) => {
+    const out = { h: pooledSize(x.h, window), w: pooledSize(x.w, window), c: x.c };
+    return this.#add("pool", "pool", out, window.kind === "average" ? x.h * x.w * x.c : 0);
+  };
+
+  globalPool(x: Shape): Shape {
+    return this.#add("pool", "global pool", { h: 1, w: 1, c: x.c }, x.h * x.w * x.c);
+  }
+
+  gate: Exec<Shape>["gate"] = (gate, reduced, slot) => {
+    if (this.dynamic) {
+      const scores = gate.candidates.length;
+      this.#add("gate", gate.head.name, { h: 1, w: 1, c: scores }, reduced.c * scores);
+    }
+    return typeof this.route === "object" ? this.route[gate.index]! : slot === "largest" ? slot : this.route;
+  };
+
+  scale = (x: Shape): Shape => x;
+  features = (x: Shape): Shape => x;
+  add = (a: Shape, b: Shape): Shape => ({ ...a, c: Math.max(a.c, b.c) });
+}
+
+/** Every layer in order of execution. `dynamic` adds the gates' heads. */
+export function layerCosts(net: Supernet, route: Route, dynamic = false, input = net.spec.input): LayerCost[] {
+  const exec = new CostExec(route, dynamic);
+  const start = route === "largest" ? "largest" : 0;
+  walkNetwork(net.steps, exec, { h: input.height, w: input.width, c: input.channels }, start);
+  return exec.layers;
+}
+
+export function madds(net: Supernet, route: Route, dynamic = false, input = net.spec.input): number {
+  return layerCosts(net, route, dynamic, input).reduce((sum, layer) => sum + layer.madds, 0);
+}
+
+/** MAdds of what runs before the first gate's choice, its head included. */
+export function maddsBeforeGate(net: Supernet, input = net.spec.input): number {
+  let sum = 0;
+  for (const layer of layerCosts(net, 0, true, input)) {
+    sum += layer.madds;
+    if (layer.kind === "gate") return sum;
+  }
+  return 0;
+}
+
+/** Weights and biases that the network holds at a width: the prefixes in use, norms' scale and shift included. */
+export function parameterCount(net: Supernet, route: Route): number {
+  let count = 0;
+  const start: Slot = route === "largest" ? "largest" : 0;
+  const cost = new CostExec(route, false);
+  const exec: Exec<Shape> = {
+    conv: (x, conv, norm, act, slot) => {
+      const out = cost.conv(x, conv, norm, act, slot);
+      count += out.c * x.c * conv.kernel ** 2 + (conv.bias ? out.c : 0) + (norm ? 2 * out.c : 0);
+      return out;
+    },
+    depthwise: (x, conv, norm, act, slot) => {
+      count += x.c * conv.kernel ** 2 + 2 * x.c;
+      return cost.depthwise(x, conv, norm, act, slot);
+    },
+    gate: (gate, reduced, slot) => {
+      count += reduced.c * gate.candidates.length;
+      return cost.gate(gate, reduced, slot);
+    },
+    pool: cost.pool,
+    globalPool: (x) => cost.globalPool(x),
+    scale: cost.scale,
+    add: cost.add,
+    features: cost.features,
+  };
+  const { height: h, width: w, channels: c } = net.spec.input;
+  walkNetwork(net.steps, exec, { h, w, c }, start);
+  return count;
+}

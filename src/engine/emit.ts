@@ -1,0 +1,217 @@
+/**
+ * A walk that runs nothing: it writes down the kernel calls of a segment over virtual buffers, each with norm, activation and
+ * bias fused into the convolution before it. plan.ts gives the buffers their place.
+ */
+import type { Call } from "../backend/records.js";
+import type { Exec } from "../nn/exec.js";
+import { type Conv, NORM_EPS, type Norm } from "../nn/layers.js";
+import { channelsAt, type Slot, slotIndex } from "../nn/width.js";
+import { type Activation, actCode } from "../ops/activation.js";
+import { outputSize } from "../ops/conv.js";
+import { GROUP_CHANNELS } from "../ops/norm.js";
+import { pooledSize } from "../ops/pool.js";
+
+/** Memory for `floats` values of each image. */
+export interface Buffer {
+  readonly floats: number;
+}
+
+/** An activation of one image: (h, w, c) in a buffer. */
+export interface Activations {
+  readonly h: number;
+  readonly w: number;
+  readonly c: number;
+  readonly buffer: Buffer;
+}
+
+/** One kernel call, once its buffers have addresses. The batch size stays open (n = 0). */
+export interface PlannedOp {
+  /** Of the layer it belongs to. */
+  readonly layer: string;
+  readonly buffers: readonly Buffer[];
+  call(at: (buffer: Buffer) => number): Call;
+}
+
+/** Addresses that do not depend on the plan's buffers. */
+export interface Constants {
+  /** A parameter in the weights' span. */
+  param(param: { offset: number }): number;
+  /** Scale and shift of a batch norm at one of its slots, see fold.ts. */
+  folded(norm: Norm, slot: number): { scale: number; shift: number };
+}
+
+const NONE = { scale: 0, shift: 0 };
+
+export class EmitExec implements Exec<Activations> {
+  readonly ops: PlannedOp[] = [];
+  /** The scores of the gate that ends this segment. */
+  scores: Activations | null = null;
+
+  constructor(readonly constants: Constants) {}
+
+  #emit(layer: string, buffers: Buffer[], call: PlannedOp["call"]): void {
+    this.ops.push({ layer, buffers, call });
+  }
+
+  #output(h: number, w: number, c: number): Activations {
+    return { h, w, c, buffer: { floats: h * w * c } };
+  }
+
+  #fused(norm: Norm | null, slot: Slot, bias: number): { scale: number; shift: number } {
+    if (norm === null) return { scale: 0, shift: bias };
+    return norm.kind === "bn" ? this.constants.folded(norm, slotIndex(norm.widths, slot)) : NONE;
+  }
+
+  conv(x: Activations, conv: Conv, norm: Norm | null, act: Activation, slot: Slot): Activations {
+    const { kernel, stride, pad } = conv;
+    const y = this.#output(
+      outputSize(x.h, kernel, stride, pad),
+      outputSize(x.w, kernel, stride, pad),
+      channelsAt(conv.cout, slot),
+    );
+    const w = this.constants.param(conv.weight);
+    const { scale, shift } = this.#fused(norm, slot, conv.bias === null ? 0 : this.constants.param(conv.bias));
+    const grouped = norm?.kind === "gn";
+    this.#emit(conv.name, [x.buffer, y.buffer], (at) => ({
+      op: "conv",
+      x: at(x.buffer),
+      w,
+      y: at(y.buffer),
+      scale,
+      shift,
+      n: 0,
+      h: x.h,
+      width: x.w,
+      cin: x.c,
+      cout: y.c,
+      kernel,
+      stride,
+      pad,
+      oh: y.h,
+      ow: y.w,
+      cin_max: conv.weight.shape[1]!,
+      act: grouped ? 0 : actCode[act],
+    }));
+    if (grouped) this.#groupNorm(y, norm, act);
+    return y;
+  }
+
+  depthwise: Exec<Activations>["depthwise"] = (x, conv, norm, act, slot) => {
+    const { kernel, stride, pad } = conv;
+    const y = this.#output(outputSize(x.h, kernel, stride, pad), outputSize(x.w, kernel, stride, pad), x.c);
+    const w = this.constants.param(conv.weight);
+    const { scale, shift } = this.#fused(norm, slot, 0);
+    const grouped = norm.kind === "gn";
+    this.#emit(conv.name, [x.buffer, y.buffer], (at) => ({
+      op: "depthwise",
+      x: at(x.buffer),
+      w,
+      y: at(y.buffer),
+      scale,
+      shift,
+      n: 0,
+      h: x.h,
+      width: x.w,
+      c: x.c,
+      kernel,
+      stride,
+      pad,
+      oh: y.h,
+      ow: y.w,
+      cmax: conv.weight.shape[0]!,
+      act: grouped ? 0 : actCode[act],
+    }));
+    if (grouped) this.#groupNorm(y, norm, act);
+    return y;
+  };
+
+  #groupNorm(y: Activations, norm: Norm, act: Activation): void {
+    const stats: Buffer = { floats: 2 * Math.ceil(y.c / GROUP_CHANNELS) };
+    const half = (stats.floats / 2) * 4;
+    this.#emit(norm.name, [y.buffer, stats], (at) => ({
+      op: "group_norm",
+      x: at(y.buffer),
+      y: at(y.buffer),
+      gamma: this.constants.param(norm.weight),
+      beta: this.constants.param(norm.bias),
+      mean: at(stats),
+      inv: at(stats) + half,
+      n: 0,
+      hw: y.h * y.w,
+      c: y.c,
+      group: GROUP_CHANNELS,
+      act: actCode[act],
+      eps: NORM_EPS,
+    }));
+  }
+
+  pool: Exec<Activations>["pool"] = (x, window) => {
+    const y = this.#output(pooledSize(x.h, window), pooledSize(x.w, window), x.c);
+    this.#pool("pool", x, y, window.kernel, window.stride, window.pad, window.kind === "max" ? 1 : 0);
+    return y;
+  };
+
+  globalPool(x: Activations): Activations {
+    const y = this.#output(1, 1, x.c);
+    this.#pool("global pool", x, y, 0, 1, 0, 0);
+    return y;
+  }
+
+  #pool(layer: string, x: Activations, y: Activations, kernel: number, stride: number, pad: number, kind: number) {
+    this.#emit(layer, [x.buffer, y.buffer], (at) => ({
+      op: "pool",
+      x: at(x.buffer),
+      y: at(y.buffer),
+      n: 0,
+      h: x.h,
+      width: x.w,
+      c: x.c,
+      kernel,
+      stride,
+      pad,
+      oh: y.h,
+      ow: y.w,
+      kind,
+    }));
+  }
+
+  /** In place: nothing else reads what the attention scales. */
+  scale(x: Activations, factor: Activations): Activations {
+    this.#emit("attention", [x.buffer, factor.buffer], (at) => ({
+      op: "affine",
+      x: at(x.buffer),
+      y: at(x.buffer),
+      scale: at(factor.buffer),
+      n: 0,
+      hw: x.h * x.w,
+      c: x.c,
+      per_image: 1,
+    }));
+    return x;
+  }
+
+  /** In place of the wider one: a block's input is read no more once its residual sum is made. */
+  add(a: Activations, b: Activations): Activations {
+    const y = a.c >= b.c ? a : b;
+    this.#emit("residual", [a.buffer, b.buffer], (at) => ({
+      op: "add",
+      a: at(a.buffer),
+      b: at(b.buffer),
+      y: at(y.buffer),
+      n: 0,
+      hw: a.h * a.w,
+      ca: a.c,
+      cb: b.c,
+    }));
+    return y;
+  }
+
+  gate: Exec<Activations>["gate"] = (gate, reduced, slot) => {
+    this.scores = this.conv(reduced, gate.head, null, "none", slot);
+    return slot;
+  };
+
+  features(x: Activations): Activations {
+    return x;
+  }
+}

@@ -1,0 +1,31 @@
+/** Model file → network on a backend. */
+import { source } from "#source";
+import { openBackend } from "../backend/open.js";
+import { UsageError } from "../errors.js";
+import { decodeModel } from "../io/model-file.js";
+import { Network } from "./network.js";
+
+export interface LoadOptions {
+  /** `auto`: native where the addon is built, else WASM; `network.device` says which and why. */
+  device?: "auto" | "native" | "wasm";
+  /** Kernel threads; 0, the default: one for each core. */
+  threads?: number;
+}
+
+/**
+ * Loads a model file: a path (browser: URL) or its bytes. Throws FormatError (not a model, broken, of a newer version),
+ * BackendError (the device asked for is not there), StorageError (no such file).
+ */
+export async function load(model: string | Uint8Array, options: LoadOptions = {}): Promise<Network> {
+  if (typeof model !== "string" && !(model instanceof Uint8Array)) {
+    throw new UsageError("load: expected the path of a model file or its bytes");
+  }
+  const file = decodeModel(typeof model === "string" ? await source.read(model) : model);
+  const backend = await openBackend(options);
+  try {
+    return new Network(backend, file);
+  } catch (error) {
+    backend.dispose();
+    throw error;
+  }
+}

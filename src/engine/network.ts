@@ -1,0 +1,220 @@
+/** A trained network, ready to classify: the public face of the engine. */
+import type { Backend } from "../backend/backend.js";
+import { madds } from "../cost/madds.js";
+import { ShapeError, UncalibratedError, UsageError } from "../errors.js";
+import { costBias, lambdaFor } from "../evaluate/calibrate.js";
+import { type ImageInput, readImage } from "../image/input.js";
+import { preprocess } from "../image/preprocess.js";
+import { type ModelFile, selectTensors } from "../io/model-file.js";
+import { build, type Supernet } from "../models/build.js";
+import type { ModelSpec } from "../models/spec.js";
+import { allocSpan, readState } from "../models/state.js";
+import { channelsAt, type Slot } from "../nn/width.js";
+import { Plan } from "./plan.js";
+
+/** A width by number, or by name; `dynamic` lets the gate choose. */
+export type Width = number | "largest" | "smallest" | "dynamic";
+
+export interface ClassifyOptions {
+  /** Labels for each image, best first. Default 5. */
+  topK?: number;
+  /** Default: `dynamic` where the model has a trained gate, else the highest numbered width. */
+  width?: Width;
+  /** Mean MAdds that the gate keeps to, over images like those it was calibrated on. */
+  budget?: { madds: number };
+}
+
+export interface Classification {
+  /** Best first; scores are softmax probabilities. */
+  labels: { label: string; score: number }[];
+  /** What each gate chose; empty at a fixed width. `channels`: output channels of the layer behind the gate. */
+  route: { gate: string; width: number; channels: number }[];
+  madds: number;
+  /** Time in the engine, preprocessing not included; for several images at once the mean. */
+  ms: number;
+}
+
+/** Largest number of images that the engine takes at once; more are run in turns. */
+const MAX_BATCH = 32;
+
+export class Network {
+  readonly device: { name: string; isa: string; threads: number; notes: string[] };
+  readonly model: { name: string; spec: ModelSpec };
+  readonly classes: readonly string[];
+  /** Whether `dynamic` is there. */
+  readonly gated: boolean;
+  readonly #backend: Backend;
+  readonly #file: Omit<ModelFile, "tensors">;
+  readonly #net: Supernet;
+  readonly #span: number;
+  readonly #slots: readonly Slot[];
+  readonly #plans = new Map<number, Plan>();
+  #disposed = false;
+
+  /** Takes over the backend: `dispose` ends it. FormatError where the tensors are not the network's. */
+  constructor(backend: Backend, file: ModelFile) {
+    const { tensors, ...rest } = file;
+    const { name, isa, threads, notes } = backend;
+    this.device = { name, isa, threads, notes };
+    this.model = { name: file.model.name, spec: file.model.spec as ModelSpec };
+    this.classes = file.classes;
+    this.#backend = backend;
+    this.#file = rest;
+    this.#net = build(this.model.spec);
+    this.gated = file.candidates.length > 0 && this.#net.gates.length > 0;
+    this.#span = allocSpan(backend, this.#net.layout.floats);
+    readState(backend, this.#net, this.#span, selectTensors(tensors, "parameters"));
+    this.#slots = file.calibrated ?? [];
+  }
+
+  /** Numbered widths, 0 the slimmest. */
+  get widths(): number {
+    return this.#net.widths;
+  }
+
+  /** Labels, route, MAdds and time of each image, in order. */
+  async classify(images: ImageInput | readonly ImageInput[], options: ClassifyOptions = {}): Promise<Classification[]> {
+    const { topK = 5, budget } = options;
+    const list = Array.isArray(images) ? (images as readonly ImageInput[]) : [images as ImageInput];
+    if (!Number.isInteger(topK) || topK < 1) throw new UsageError(`topK: expected 1 or more, got ${topK}`);
+    const width = this.#width(options);
+    const { preprocessing } = this.#file;
+    const channels = preprocessing.channels as 1 | 3;
+    const results: Classification[] = [];
+    for (let from = 0; from < list.length; from += MAX_BATCH) {
+      const part = list.slice(from, from + MAX_BATCH);
+      const size = preprocessing.height * preprocessing.width * channels;
+      const batch = new Float32Array(part.length * size);
+      for (const [i, image] of part.entries()) {
+        batch.set(preprocess(await readImage(image, channels), preprocessing), i * size);
+      }
+      const { logits, routes, ms } = this.#run(batch, part.length, width, this.#bias(budget));
+      for (let i = 0; i < part.length; i++) {
+        const row = logits.subarray(i * this.classes.length, (i + 1) * this.classes.length);
+        results.push(this.#classification(row, routes?.[i], width, topK, ms / part.length));
+      }
+    }
+    return results;
+  }
+
+  /**
+   * Logits, [image][class], of `batch`: (n, height, width, channels), already preprocessed. With `dynamic` the gate chooses.
+   */
+  run(batch: Float32Array, options: Pick<ClassifyOptions, "width" | "budget"> = {}): Float32Array {
+    const { height, width: w, channels } = this.model.spec.input;
+    const n = batch.length / (height * w * channels);
+    if (!Number.isInteger(n) || n < 1) {
+      throw new ShapeError(`run: expected n × ${height} × ${w} × ${channels} values, got ${batch.length}`);
+    }
+    const width = this.#width(options);
+    const bias = this.#bias(options.budget);
+    const logits = new Float32Array(n * this.classes.length);
+    const size = height * w * channels;
+    for (let from = 0; from < n; from += MAX_BATCH) {
+      const to = Math.min(from + MAX_BATCH, n);
+      const part = this.#run(batch.subarray(from * size, to * size), to - from, width, bias);
+      logits.set(part.logits, from * this.classes.length);
+    }
+    return logits;
+  }
+
+  /** Bytes of the arena in use. */
+  memory(): number {
+    return this.#backend.arena.inUse;
+  }
+
+  /** Frees memory and threads. The network is not usable afterwards. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#backend.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #run(batch: Float32Array, n: number, width: Slot | "dynamic", bias: readonly number[] | null) {
+    if (this.#disposed) throw new UsageError("this network was disposed of; load it again");
+    const plan = this.#plan(n);
+    const { f32 } = this.#backend;
+    f32.set(batch, plan.input / 4);
+    if (bias !== null) plan.setBias(0, bias);
+    const started = performance.now();
+    const routes = width === "dynamic" ? plan.runDynamic(n) : plan.run(n, width);
+    const ms = performance.now() - started;
+    const at = plan.logits / 4;
+    return { logits: f32.slice(at, at + n * this.classes.length), routes: routes ?? null, ms };
+  }
+
+  /** One plan for single images, one for batches. */
+  #plan(n: number): Plan {
+    const batch = n === 1 ? 1 : MAX_BATCH;
+    let plan = this.#plans.get(batch);
+    if (plan === undefined) {
+      plan = new Plan(this.#backend, this.#net, this.#span, { batch, slots: this.#slots, dynamic: this.gated });
+      this.#plans.set(batch, plan);
+    }
+    return plan;
+  }
+
+  #width({ width, budget }: Pick<ClassifyOptions, "width" | "budget">): Slot | "dynamic" {
+    const highest = this.#net.widths - 1;
+    const asked = width ?? (this.gated ? "dynamic" : highest);
+    if (budget !== undefined && asked !== "dynamic") throw new UsageError("a budget needs the gate: leave width out");
+    if (asked === "dynamic") {
+      if (this.gated) return asked;
+      throw new UsageError(`this model has no trained gate; give a width from 0 to ${highest}`);
+    }
+    const slot = asked === "smallest" ? 0 : asked === "largest" && this.#net.largestIsNumbered ? highest : asked;
+    if (slot !== "largest" && (!Number.isInteger(slot) || slot < 0 || slot > highest)) {
+      throw new UsageError(`width: expected 0 to ${highest}, largest, smallest or dynamic, got ${slot}`);
+    }
+    if (!this.#slots.includes(slot)) {
+      throw new UncalibratedError(
+        `width ${slot} has no measured norm statistics; calibrated: ${this.#slots.join(", ") || "none"}. ` +
+          "Finish the training run, which measures them.",
+      );
+    }
+    return slot;
+  }
+
+  #bias(budget: ClassifyOptions["budget"]): readonly number[] | null {
+    if (!this.gated) return null;
+    const gate = this.#net.gates[0]!;
+    const costs = gate.candidates.map((k) => madds(this.#net, k, true));
+    if (budget === undefined) return costs.map(() => 0);
+    const table = this.#file.calibration;
+    if (table === undefined) throw new UsageError("this model has no budget table, so budget cannot be met");
+    const lambda = lambdaFor(table, budget.madds);
+    if (lambda === null) {
+      const reach = table.map((p) => p.madds);
+      throw new UsageError(
+        `budget: ${budget.madds} MAdds cannot be reached; this model spends ${Math.ceil(Math.min(...reach))} to ${Math.ceil(Math.max(...reach))}`,
+      );
+    }
+    return costBias(lambda, costs);
+  }
+
+  #classification(
+    logits: Float32Array,
+    route: readonly number[] | undefined,
+    width: Slot | "dynamic",
+    topK: number,
+    ms: number,
+  ): Classification {
+    const top = logits.reduce((a, b) => Math.max(a, b));
+    const sum = logits.reduce((s, logit) => s + Math.exp(logit - top), 0);
+    const labels = this.classes
+      .map((label, c) => ({ label, score: Math.exp(logits[c]! - top) / sum }))
+      .sort((a, b) => b.score - a.score)
+      .slice(0, topK);
+    const cost = route === undefined ? madds(this.#net, width as Slot) : madds(this.#net, route, true);
+    const steps = (route ?? []).map((chosen, g) => ({
+      gate: this.#net.gates[g]!.name,
+      width: chosen,
+      channels: channelsAt(this.#net.slimWidths[g]!, chosen),
+    }));
+    return { labels, route: steps, madds: cost, ms };
+  }
+}

@@ -1,0 +1,450 @@
+/**
+ * A network compiled for one input size: kernel records over memory laid out once. The walk is cut at the gates into
+ * segments; each segment has a variant for every width that can come in and be chosen, all reading the same weights.
+ *
+ * Batch 1 with routing is one call: the records end in OP_ROUTE, which goes on at the chosen variant. A larger batch runs
+ * to the gate, is sorted into buckets by choice, and each bucket runs dense; any composition gives the bits of batch 1.
+ *
+ * Memory: what crosses a gate lies in one of two boundary areas, used in turn; what lives inside a segment shares the rest.
+ */
+import { Arena } from "../backend/arena.js";
+import type { Backend } from "../backend/backend.js";
+import { encode, RECORD_BYTES, scratchWord } from "../backend/records.js";
+import { ShapeError, UsageError } from "../errors.js";
+import type { Supernet } from "../models/build.js";
+import type { Step, Walk } from "../nn/blocks.js";
+import type { Gate } from "../nn/layers.js";
+import type { Slot } from "../nn/width.js";
+import { type Activations, type Buffer, EmitExec, type PlannedOp } from "./emit.js";
+import { FoldedNorms } from "./fold.js";
+
+/** The records of one segment at one width in and one width chosen. */
+interface Variant {
+  readonly ops: readonly PlannedOp[];
+  /** Buffers that cross the gate behind this segment, and its scores; the logits where it is the last. */
+  readonly boundary: readonly Buffer[];
+  readonly scores: Activations | null;
+  /** What its gate reads, and what passes it. */
+  readonly crossing: { x: Activations; input: Activations | null; reduced: Activations } | null;
+  readonly logits: Activations | null;
+  readonly gate: Gate | null;
+  /** What follows, by the slot chosen. */
+  readonly next: Map<Slot, Variant>;
+  readonly segment: number;
+  readonly in: readonly Buffer[];
+  /** Index of the first record, and their number without the route. */
+  first: number;
+  count: number;
+}
+
+/** An activation of every image: its address and one image's shape. */
+export interface Placed {
+  at: number;
+  h: number;
+  w: number;
+  c: number;
+}
+
+export interface PlanOptions {
+  /** Most images a call may bring. */
+  batch: number;
+  /** Slots to compile; all numbered widths if left out. */
+  slots?: readonly Slot[];
+  /** Compile routing at the gates. Default: where the network has gates. */
+  dynamic?: boolean;
+}
+
+export class Plan {
+  /** Where the caller writes the images: n · h · w · c floats. */
+  readonly input: number;
+  /** Where the logits of a call are: n · classes floats. */
+  readonly logits: number;
+  readonly batch: number;
+  readonly #backend: Backend;
+  readonly #net: Supernet;
+  readonly #span: number;
+  readonly #folded: FoldedNorms;
+  readonly #segments: Step[][];
+  readonly #roots = new Map<Slot, Variant>();
+  readonly #allocations: number[] = [];
+  readonly #areas: [number, number];
+  #records = 0;
+  #recordCount = 0;
+  /** Per gate: int32 of the last choice (batch 1), one bias per candidate, and room for a batch that is being sorted. */
+  readonly #choices: number[] = [];
+  readonly #biases: number[] = [];
+  readonly #stashes: number[] = [];
+  readonly #addresses = new Map<Buffer, number>();
+
+  /** `span`: the weights, in the network's layout; they are read at every call and never copied. */
+  constructor(backend: Backend, net: Supernet, span: number, options: PlanOptions) {
+    this.#backend = backend;
+    this.#net = net;
+    this.#span = span;
+    this.batch = options.batch;
+    this.#folded = new FoldedNorms(backend);
+    this.#segments = cutAtGates(net.steps);
+    const { height: h, width: w, channels: c } = net.spec.input;
+    const image: Activations = { h, w, c, buffer: { floats: h * w * c } };
+    const start = (slot: Slot): Walk<Activations> => ({ x: image, slot, input: null, reduced: null });
+    const dynamic = options.dynamic ?? net.gates.length > 0;
+    const slots = options.slots ?? Array.from({ length: net.widths }, (_, k) => k);
+    const memo = new Map<string, Variant>();
+    // Slot 0 first: its root is record 0, where a routed run begins.
+    const roots: Slot[] = [];
+    if (dynamic || slots.some((s) => s !== "largest")) roots.push(0);
+    if (slots.includes("largest")) roots.push("largest");
+    for (const slot of roots) {
+      this.#roots.set(slot, this.#compile(memo, 0, start(slot), [image.buffer], slots, dynamic));
+    }
+    const variants = [...memo.values()];
+    this.#areas = this.#place(variants, image.buffer);
+    this.input = this.#addresses.get(image.buffer)!;
+    this.logits = this.#alloc(options.batch * net.spec.classes * 4);
+    for (const gate of net.gates) {
+      this.#choices.push(this.#alloc(4));
+      const bias = this.#alloc(gate.candidates.length * 4);
+      backend.f32.fill(0, bias / 4, bias / 4 + gate.candidates.length);
+      this.#biases.push(bias);
+      const crossing = Math.max(...variants.filter((v) => v.gate === gate).map((v) => boundaryFloats(v)), 0);
+      this.#stashes.push(options.batch > 1 ? this.#alloc(crossing * options.batch * 4) : 0);
+    }
+    this.#write(variants);
+    this.refresh();
+  }
+
+  /** Call after weights or statistics in the span have changed. */
+  refresh(): void {
+    this.#folded.refresh(this.#span);
+  }
+
+  /** Bytes of activations, all variants together. */
+  get activationBytes(): number {
+    return this.#areas[1] - this.#areas[0];
+  }
+
+  /** Runs the first n images of `input` at one slot. */
+  run(n: number, slot: Slot): void {
+    this.#check(n);
+    let variant = this.#roots.get(slot === "largest" ? slot : 0);
+    for (;;) {
+      if (variant === undefined) throw new UsageError(`width ${slot} was not compiled into this plan`);
+      this.#runVariant(variant, n);
+      if (variant.gate === null) break;
+      variant = variant.next.get(slot);
+    }
+    this.#copyLogits(variant, 0, n);
+  }
+
+  /**
+   * Runs the first n images of `input`, each at the width its gate picks: argmax(score + bias). Returns the slot chosen,
+   * [image][gate].
+   */
+  runDynamic(n: number): number[][] {
+    this.#check(n);
+    const root = this.#roots.get(0);
+    if (root?.gate == null) throw new UsageError("this network has no gate, give a width");
+    if (n === 1) {
+      this.#backend.run(this.#records, this.#recordCount, 1);
+      const route = this.#net.gates.map((gate, g) => gate.candidates[this.#backend.i32[this.#choices[g]! / 4]!]!);
+      let variant = root;
+      for (const slot of route) variant = variant.next.get(slot)!;
+      this.#copyLogits(variant, 0, 1);
+      return [route];
+    }
+    const routes: number[][] = Array.from({ length: n }, () => []);
+    const images = Array.from({ length: n }, (_, i) => i);
+    this.#runBucket(root, images, routes);
+    return routes;
+  }
+
+  /** The first gate's scores of the last call's images, [image][candidate]. Runs only the part before the gate. */
+  gateScores(n: number): Float32Array {
+    this.#check(n);
+    const root = this.#roots.get(0)!;
+    this.#runVariant(root, n);
+    const scores = root.scores!;
+    const at = this.#addresses.get(scores.buffer)! / 4;
+    return this.#backend.f32.slice(at, at + n * scores.c);
+  }
+
+  /** What the first gate reads, [image][feature], for the first n images of `input`. */
+  gateFeatures(n: number): Float32Array {
+    const { at, c } = this.runToGate(n).reduced;
+    return this.#backend.f32.slice(at / 4, at / 4 + n * c);
+  }
+
+  /** Runs the first n images of `input` up to the first gate. What lies where holds until the next call. */
+  runToGate(n: number): { x: Placed; input: Placed | null; reduced: Placed } {
+    this.#check(n);
+    const root = this.#roots.get(0)!;
+    this.#runVariant(root, n);
+    const placed = ({ h, w, c, buffer }: Activations): Placed => ({ at: this.#addresses.get(buffer)!, h, w, c });
+    const { x, input, reduced } = root.crossing!;
+    // `reduced` is still in place: the gate's head, the segment's last op, was the last to read it.
+    return { x: placed(x), input: input === null ? null : placed(input), reduced: placed(reduced) };
+  }
+
+  /** Added to the gate's scores before its argmax, one per candidate: the budget knob. */
+  setBias(gate: number, bias: readonly number[]): void {
+    this.#backend.f32.set(bias, this.#biases[gate]! / 4);
+  }
+
+  dispose(): void {
+    for (const at of this.#allocations) this.#backend.arena.free(at);
+    this.#allocations.length = 0;
+    this.#folded.dispose();
+  }
+
+  // ---- compiling ----
+
+  #compile(
+    memo: Map<string, Variant>,
+    segment: number,
+    from: Walk<Activations>,
+    incoming: readonly Buffer[],
+    slots: readonly Slot[],
+    dynamic: boolean,
+  ): Variant {
+    const key = `${segment} ${from.slot} ${from.x.c} ${from.input?.c ?? ""}`;
+    const known = memo.get(key);
+    if (known !== undefined) return known;
+    const exec = new EmitExec({
+      param: (param) => this.#span + param.offset * 4,
+      folded: (norm, slot) => this.#folded.at(norm, slot),
+    });
+    const walk = { ...from };
+    const steps = this.#segments[segment]!;
+    for (const step of steps) step.run(exec, walk);
+    const gate = steps[steps.length - 1]!.gate;
+    const boundary = gate === null ? [] : [walk.x.buffer, ...(walk.input === null ? [] : [walk.input.buffer])];
+    const variant: Variant = {
+      ops: exec.ops,
+      boundary: [...new Set(boundary)],
+      scores: exec.scores,
+      crossing: gate === null ? null : { x: walk.x, input: walk.input, reduced: walk.reduced! },
+      logits: gate === null ? walk.x : null,
+      gate,
+      next: new Map(),
+      segment,
+      in: incoming,
+      first: 0,
+      count: exec.ops.length,
+    };
+    memo.set(key, variant);
+    if (gate === null) return variant;
+    const chosen: Slot[] = from.slot === "largest" ? ["largest"] : [...slots.filter((s) => s !== "largest")];
+    if (dynamic && from.slot !== "largest") chosen.push(...gate.candidates);
+    for (const slot of new Set(chosen)) {
+      const next = { ...walk, slot, reduced: null };
+      variant.next.set(slot, this.#compile(memo, segment + 1, next, variant.boundary, slots, dynamic));
+    }
+    return variant;
+  }
+
+  /** Gives every buffer its address. Returns [from, to) of the activations' memory. */
+  #place(variants: readonly Variant[], image: Buffer): [number, number] {
+    const bytes = (b: Buffer) => Math.ceil((b.floats * this.batch * 4) / 64) * 64;
+    const total = (buffers: readonly Buffer[]) => buffers.reduce((sum, b) => sum + bytes(b), 0);
+    // The image crosses into segment 0, so it lies in area 1; what crosses gate g lies in area g % 2.
+    const areas = [0, bytes(image)];
+    for (const v of variants) areas[v.segment % 2] = Math.max(areas[v.segment % 2]!, total(v.boundary));
+    const relative = new Map<Buffer, number>([[image, areas[0]!]]);
+    let end = areas[0]! + areas[1]!;
+    const inside = end;
+    for (const v of variants) {
+      let at = v.segment % 2 === 0 ? 0 : areas[0]!;
+      for (const b of v.boundary) {
+        relative.set(b, at);
+        at += bytes(b);
+      }
+      end = Math.max(end, inside + placeInside(v, bytes, (b, offset) => relative.set(b, inside + offset)));
+    }
+    const base = this.#alloc(end);
+    for (const [buffer, at] of relative) this.#addresses.set(buffer, base + at);
+    return [base, base + end];
+  }
+
+  #write(variants: readonly Variant[]): void {
+    const { arena } = this.#backend;
+    let count = 0;
+    for (const v of variants) {
+      v.first = count;
+      count += v.count + 1;
+    }
+    this.#recordCount = count;
+    this.#records = this.#alloc(count * RECORD_BYTES);
+    const probe = arena.alloc(RECORD_BYTES);
+    let scratch = 0;
+    const needs: number[] = [];
+    const address = (b: Buffer) => this.#addresses.get(b)!;
+    for (const v of variants) {
+      v.ops.forEach((op, i) => {
+        const call = op.call(address);
+        const at = this.#records + (v.first + i) * RECORD_BYTES;
+        encode(this.#backend.i32, this.#backend.f32, at / 4, call);
+        const word = scratchWord(call.op);
+        if (word > 0) {
+          encode(this.#backend.i32, this.#backend.f32, probe / 4, { ...call, n: this.batch } as typeof call);
+          scratch = Math.max(scratch, this.#backend.scratchBytes(probe));
+          needs.push(at / 4 + word);
+        }
+      });
+      const end = (this.#records + (v.first + v.count) * RECORD_BYTES) / 4;
+      if (v.gate === null || v.next.size === 0 || !v.gate.candidates.every((k) => v.next.has(k))) {
+        encode(this.#backend.i32, this.#backend.f32, end, { op: "end" });
+        continue;
+      }
+      const targets = this.#alloc(v.gate.candidates.length * 4);
+      v.gate.candidates.forEach((k, i) => {
+        this.#backend.i32[targets / 4 + i] = v.next.get(k)!.first;
+      });
+      encode(this.#backend.i32, this.#backend.f32, end, {
+        op: "route",
+        scores: address(v.scores!.buffer),
+        bias: this.#biases[v.gate.index]!,
+        choice: this.#choices[v.gate.index]!,
+        targets,
+        count: v.gate.candidates.length,
+      });
+    }
+    arena.free(probe);
+    if (scratch > 0) {
+      const at = this.#alloc(scratch);
+      for (const word of needs) this.#backend.i32[word] = at;
+    }
+  }
+
+  #alloc(bytes: number): number {
+    const at = this.#backend.arena.alloc(bytes, true);
+    this.#allocations.push(at);
+    return at;
+  }
+
+  // ---- running ----
+
+  #check(n: number): void {
+    if (!Number.isInteger(n) || n < 1 || n > this.batch) {
+      throw new ShapeError(`plan: expected 1 to ${this.batch} images, got ${n}`);
+    }
+  }
+
+  #runVariant(variant: Variant, n: number): void {
+    this.#backend.run(this.#records + variant.first * RECORD_BYTES, variant.count, n);
+  }
+
+  #copyLogits(variant: Variant, to: number, n: number): void {
+    const bytes = this.#net.spec.classes * 4;
+    const from = this.#addresses.get(variant.logits!.buffer)!;
+    this.#backend.u8.copyWithin(this.logits + to * bytes, from, from + n * bytes);
+  }
+
+  /** Runs `images`, whose activations lie dense in the variant's incoming area, and what follows. */
+  #runBucket(variant: Variant, images: readonly number[], routes: number[][]): void {
+    const n = images.length;
+    this.#runVariant(variant, n);
+    const { gate } = variant;
+    if (gate === null) {
+      images.forEach((image, i) => {
+        this.#copyLogit(variant, i, image);
+      });
+      return;
+    }
+    const { u8 } = this.#backend;
+    const buckets = this.#choose(variant, gate, n);
+    const stash = this.#stashes[gate.index]!;
+    let at = stash;
+    for (const b of variant.boundary) {
+      const from = this.#addresses.get(b)!;
+      u8.copyWithin(at, from, from + n * b.floats * 4);
+      at += n * b.floats * 4;
+    }
+    buckets.forEach((members, k) => {
+      if (members.length === 0) return;
+      const slot = gate.candidates[k]!;
+      let source = stash;
+      for (const b of variant.boundary) {
+        const bytes = b.floats * 4;
+        const to = this.#addresses.get(b)!;
+        members.forEach((i, row) => {
+          u8.copyWithin(to + row * bytes, source + i * bytes, source + (i + 1) * bytes);
+        });
+        source += n * bytes;
+      }
+      const bucket = members.map((i) => images[i]!);
+      for (const image of bucket) routes[image]!.push(slot);
+      this.#runBucket(variant.next.get(slot)!, bucket, routes);
+    });
+  }
+
+  #copyLogit(variant: Variant, from: number, to: number): void {
+    const bytes = this.#net.spec.classes * 4;
+    const at = this.#addresses.get(variant.logits!.buffer)! + from * bytes;
+    this.#backend.u8.copyWithin(this.logits + to * bytes, at, at + bytes);
+  }
+
+  /** Rows by choice, as OP_ROUTE chooses: float32 sums, the first of equals. */
+  #choose(variant: Variant, gate: Gate, n: number): number[][] {
+    const { f32 } = this.#backend;
+    const scores = this.#addresses.get(variant.scores!.buffer)! / 4;
+    const bias = this.#biases[gate.index]! / 4;
+    const count = gate.candidates.length;
+    const buckets: number[][] = Array.from({ length: count }, () => []);
+    for (let i = 0; i < n; i++) {
+      let best = 0;
+      let top = Number.NEGATIVE_INFINITY;
+      for (let k = 0; k < count; k++) {
+        const score = Math.fround(f32[scores + i * count + k]! + f32[bias + k]!);
+        if (k === 0 || score > top) {
+          top = score;
+          best = k;
+        }
+      }
+      buckets[best]!.push(i);
+    }
+    return buckets;
+  }
+}
+
+function boundaryFloats(variant: Variant): number {
+  return variant.boundary.reduce((sum, b) => sum + b.floats, 0);
+}
+
+/** Steps up to and including each gate, then the rest. */
+function cutAtGates(steps: readonly Step[]): Step[][] {
+  const segments: Step[][] = [[]];
+  for (const step of steps) {
+    segments[segments.length - 1]!.push(step);
+    if (step.gate !== null) segments.push([]);
+  }
+  return segments;
+}
+
+/** Offsets for the buffers that live inside a segment, reused once they are dead. Returns the bytes needed. */
+function placeInside(
+  variant: Variant,
+  bytes: (b: Buffer) => number,
+  place: (b: Buffer, offset: number) => void,
+): number {
+  const elsewhere = new Set([...variant.in, ...variant.boundary]);
+  const lastUse = new Map<Buffer, number>();
+  variant.ops.forEach((op, i) => {
+    for (const b of op.buffers) if (!elsewhere.has(b)) lastUse.set(b, i);
+  });
+  // Scores and logits are read after the last op.
+  for (const out of [variant.scores, variant.logits]) if (out !== null) lastUse.set(out.buffer, variant.ops.length);
+  const space = new Arena(64, Number.MAX_SAFE_INTEGER);
+  const placed = new Map<Buffer, number>();
+  let end = 0;
+  variant.ops.forEach((op, i) => {
+    for (const b of op.buffers) {
+      if (!lastUse.has(b) || placed.has(b)) continue;
+      const offset = space.alloc(bytes(b));
+      placed.set(b, offset);
+      place(b, offset - 64);
+      end = Math.max(end, offset - 64 + bytes(b));
+    }
+    for (const b of op.buffers) if (lastUse.get(b) === i) space.free(placed.get(b)!);
+  });
+  return end;
+}

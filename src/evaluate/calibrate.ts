@@ -1,0 +1,76 @@
+/** The budget knob's table: what each λ costs and achieves when the gate picks argmax(score − λ·MAdds/widest MAdds). */
+export interface CalibrationPoint {
+  lambda: number;
+  /** Mean MAdds of an image, gate included. */
+  madds: number;
+  /** Share of right answers. */
+  accuracy: number;
+}
+
+/** What is known of some images: the gate's scores and whether each candidate is right, [image][candidate]. */
+export interface GateOutcomes {
+  scores: ArrayLike<number>;
+  correct: ArrayLike<number>;
+  images: number;
+}
+
+/** Added to the scores for a λ. Negative λ asks for more than the gate would spend. */
+export function costBias(lambda: number, madds: readonly number[]): number[] {
+  const widest = madds[madds.length - 1]!;
+  return madds.map((cost) => (-lambda * cost) / widest);
+}
+
+/** Accuracy and mean MAdds at one λ. `madds`: of each candidate. */
+export function outcomeAt(o: GateOutcomes, madds: readonly number[], lambda: number): CalibrationPoint {
+  const count = madds.length;
+  const bias = costBias(lambda, madds);
+  let spent = 0;
+  let right = 0;
+  for (let i = 0; i < o.images; i++) {
+    let best = 0;
+    for (let k = 1; k < count; k++) {
+      if (o.scores[i * count + k]! + bias[k]! > o.scores[i * count + best]! + bias[best]!) best = k;
+    }
+    spent += madds[best]!;
+    right += o.correct[i * count + best]!;
+  }
+  return { lambda, madds: spent / o.images, accuracy: right / o.images };
+}
+
+/** Steps of the knob between all-slimmest and all-widest. */
+const STEPS = 64;
+
+/**
+ * The table, λ ascending (cost descending), from every image at the widest to every image at the slimmest, at evenly spread
+ * mean costs as far as the scores allow. Measure it on images that nothing else was fitted to.
+ */
+export function calibrationTable(o: GateOutcomes, madds: readonly number[]): CalibrationPoint[] {
+  const widest = madds[madds.length - 1]!;
+  const slimmest = madds[0]!;
+  let reach = 1;
+  const covers = (r: number) =>
+    outcomeAt(o, madds, r).madds <= slimmest * (1 + 1e-9) && outcomeAt(o, madds, -r).madds >= widest * (1 - 1e-9);
+  while (reach < 2 ** 40 && !covers(reach)) reach *= 2;
+  const points = [outcomeAt(o, madds, -reach), outcomeAt(o, madds, 0), outcomeAt(o, madds, reach)];
+  for (let i = 1; i < STEPS; i++)
+    points.push(pointAtCost(o, madds, slimmest + ((widest - slimmest) * i) / STEPS, reach));
+  points.sort((a, b) => a.lambda - b.lambda);
+  return points.filter((p, i) => i === 0 || p.madds !== points[i - 1]!.madds);
+}
+
+/** The smallest λ found whose mean cost is at most `madds`, by bisection. */
+function pointAtCost(o: GateOutcomes, costs: readonly number[], madds: number, reach: number): CalibrationPoint {
+  let low = -reach;
+  let high = reach;
+  for (let i = 0; i < 40; i++) {
+    const middle = (low + high) / 2;
+    if (outcomeAt(o, costs, middle).madds > madds) low = middle;
+    else high = middle;
+  }
+  return outcomeAt(o, costs, high);
+}
+
+/** λ for a budget of mean MAdds, from a table; null where even its cheapest entry is above the budget. */
+export function lambdaFor(table: readonly CalibrationPoint[], madds: number): number | null {
+  return table.find((p) => p.madds <= madds)?.lambda ?? null;
+}

@@ -1,0 +1,205 @@
+/**
+ * The honest table: what the dynamic network is worth against everything that the same weights do without a gate. Each
+ * number is exact for the samples given; only the intervals speak of images not seen. All accuracies are fractions.
+ */
+import { auc } from "./auc.js";
+import { chooseCascade, runCascade } from "./cascade.js";
+import { envelopeAt, type Mixture, type StaticPoint, slope, upperEnvelope } from "./envelope.js";
+import { type Interval, pairedInterval } from "./interval.js";
+import { checkPredictions, type DynamicPredictions, type Predictions, type WidthPredictions } from "./predictions.js";
+
+export type RowKind = "width" | "largest" | "dynamic" | "envelope" | "random" | "cascade" | "oracle";
+
+export interface Row {
+  kind: RowKind;
+  /** Number of the width, for rows of kind `width`. */
+  width?: number;
+  /** Mean a sample. Null with `accuracy`: not available, `note` says why. */
+  madds: number | null;
+  accuracy: number | null;
+  note: string;
+}
+
+/** How many samples took each candidate width. */
+export interface Routes {
+  candidates: number[];
+  overall: number[];
+  /** One row a class of the label, one column a candidate. */
+  perClass: number[][];
+}
+
+export interface DynamicFacts {
+  /** Accuracy minus the static envelope's at the same mean MAdds. */
+  minusEnvelope: Interval;
+  /** Accuracy minus that of the envelope's corner nearest in MAdds. */
+  minusNearest: Interval & { width: number };
+  /** Accuracy minus the widest's. */
+  minusWidest: Interval & { width: number };
+  /** Share of the way from the envelope up to the widest. Null when the envelope is not below the widest. */
+  gapRecovered: number | null;
+  routes: Routes;
+  /** Of the gate's score on "the slimmest candidate is right". Null when it is right on all samples or on none. */
+  auc: number | null;
+  /** The width that takes more than 99 % of the samples: the gate is then a constant. */
+  collapse: { width: number; share: number } | null;
+}
+
+export interface Evaluation {
+  samples: number;
+  classNames: string[];
+  rows: Row[];
+  /** Corners of the static envelope, cheapest first. */
+  envelope: StaticPoint[];
+  dynamic: DynamicFacts | null;
+}
+
+export function evaluate(p: Predictions): Evaluation {
+  checkPredictions(p);
+  const points = p.widths.map((w) => ({ width: w.width, madds: w.madds, accuracy: mean(w.correct) }));
+  const corners = upperEnvelope(points);
+  const rows: Row[] = points.map((point) => ({
+    kind: "width",
+    ...point,
+    note: corners.includes(point) ? "" : "below the envelope",
+  }));
+  if (p.largest !== undefined) {
+    rows.push({
+      kind: "largest",
+      madds: p.largest.madds,
+      accuracy: mean(p.largest.correct),
+      note: "wide early stages too",
+    });
+  }
+  if (p.dynamic !== undefined) rows.push(...dynamicRows(p, p.dynamic, points, corners));
+  rows.push(oracleRow(p.widths));
+  return {
+    samples: p.labels.length,
+    classNames: [...p.classNames],
+    rows,
+    envelope: corners,
+    dynamic: p.dynamic === undefined ? null : dynamicFacts(p, p.dynamic, corners),
+  };
+}
+
+function dynamicRows(p: Predictions, d: DynamicPredictions, points: StaticPoint[], corners: StaticPoint[]): Row[] {
+  const madds = mean(d.madds);
+  const mixture = envelopeAt(corners, madds);
+  return [
+    { kind: "dynamic", madds, accuracy: mean(d.correct), note: "gate included" },
+    { kind: "envelope", madds: mixture.madds, accuracy: mixture.accuracy, note: describeMixture(mixture, madds) },
+    randomRow(d, points),
+    cascadeRow(p, madds),
+  ];
+}
+
+function describeMixture({ below, above, weight, madds }: Mixture, budget: number): string {
+  if (above !== below) {
+    const share = Math.round(100 * weight);
+    return `${100 - share} % width ${below.width}, ${share} % width ${above.width}, at random`;
+  }
+  return madds > budget
+    ? `width ${above.width}: nothing static is cheaper`
+    : `width ${above.width}: the best for at most dynamic's cost`;
+}
+
+/** The same histogram of widths dealt out blindly, in expectation. Needs no gate, so pays none. */
+function randomRow(d: DynamicPredictions, points: StaticPoint[]): Row {
+  let madds = 0;
+  let accuracy = 0;
+  for (const point of points) {
+    const share = d.choice.reduce((sum, width) => sum + Number(width === point.width), 0) / d.choice.length;
+    madds += share * point.madds;
+    accuracy += share * point.accuracy;
+  }
+  return { kind: "random", madds, accuracy, note: "dynamic's histogram, expected value, no gate" };
+}
+
+function cascadeRow(p: Predictions, budget: number): Row {
+  if (p.heldOut === undefined) {
+    return { kind: "cascade", madds: null, accuracy: null, note: "n/a: no held-out images to choose its threshold on" };
+  }
+  const cascade = chooseCascade(p.heldOut.widths, budget);
+  const { madds, accuracy, rerun } = runCascade(p.widths, cascade);
+  const slim = p.widths[0]!.width;
+  const note =
+    cascade.threshold === 0
+      ? `width ${slim} alone: no rerun that fits helped on held-out images`
+      : `width ${slim}, then ${cascade.wider} below confidence ${cascade.threshold.toFixed(3)}: ` +
+        `${(100 * rerun).toFixed(1)} % rerun in full` +
+        (p.sharedMadds > 0 ? ` (${((rerun * p.sharedMadds) / 1e6).toPrecision(3)} M of it before the gate)` : "");
+  return { kind: "cascade", madds, accuracy, note };
+}
+
+/** The slimmest width that is right, else the slimmest. */
+function oracleRow(widths: WidthPredictions[]): Row {
+  const n = widths[0]!.correct.length;
+  let madds = 0;
+  let right = 0;
+  for (let i = 0; i < n; i++) {
+    const first = widths.find((w) => w.correct[i] === 1);
+    madds += (first ?? widths[0]!).madds;
+    right += Number(first !== undefined);
+  }
+  return {
+    kind: "oracle",
+    madds: madds / n,
+    accuracy: right / n,
+    note: "slimmest width that is right: needs the label",
+  };
+}
+
+function dynamicFacts(p: Predictions, d: DynamicPredictions, corners: StaticPoint[]): DynamicFacts {
+  const n = p.labels.length;
+  const byNumber = (width: number) => p.widths.find((w) => w.width === width)!;
+  const minus = (other: WidthPredictions) => ({
+    width: other.width,
+    ...pairedInterval(Float64Array.from(d.correct, (right, i) => right - other.correct[i]!)),
+  });
+
+  const madds = mean(d.madds);
+  const mixture = envelopeAt(corners, madds);
+  // The envelope is read at a mean cost that is itself measured: a costly image also raises the bar by the slope there
+  // (the delta method). This term has mean zero, it only widens or narrows the interval.
+  const perMadd = slope(mixture.below, mixture.above);
+  const below = byNumber(mixture.below.width).correct;
+  const above = byNumber(mixture.above.width).correct;
+  const minusEnvelope = pairedInterval(
+    Float64Array.from(d.correct, (right, i) => {
+      const bar = below[i]! + mixture.weight * (above[i]! - below[i]!);
+      return right - bar - perMadd * (d.madds[i]! - madds);
+    }),
+  );
+  const nearest = corners.reduce((a, b) => (Math.abs(b.madds - madds) < Math.abs(a.madds - madds) ? b : a));
+  const widest = p.widths.at(-1)!;
+  const gap = mean(widest.correct) - mixture.accuracy;
+
+  const routes = countRoutes(p, d);
+  const most = routes.overall.indexOf(Math.max(...routes.overall));
+  const share = routes.overall[most]! / n;
+  const slimmest = byNumber(routes.candidates[0]!);
+  return {
+    minusEnvelope,
+    minusNearest: minus(byNumber(nearest.width)),
+    minusWidest: minus(widest),
+    gapRecovered: gap > 0 ? (mean(d.correct) - mixture.accuracy) / gap : null,
+    routes,
+    auc: auc(d.easyScore, slimmest.correct),
+    collapse: share > 0.99 ? { width: routes.candidates[most]!, share } : null,
+  };
+}
+
+function countRoutes(p: Predictions, d: DynamicPredictions): Routes {
+  const candidates = [...d.candidates].sort((a, b) => a - b);
+  const perClass = p.classNames.map(() => candidates.map(() => 0));
+  d.choice.forEach((width, i) => {
+    perClass[p.labels[i]!]![candidates.indexOf(width)]! += 1;
+  });
+  const overall = candidates.map((_, k) => perClass.reduce((sum, row) => sum + row[k]!, 0));
+  return { candidates, overall, perClass };
+}
+
+function mean(values: Uint8Array | Float64Array): number {
+  let sum = 0;
+  for (const value of values) sum += value;
+  return sum / values.length;
+}

@@ -1,0 +1,149 @@
+/**
+ * What running the network over a validation part leaves behind: plain data, one value a sample. Every figure of the
+ * honest table is computed from this and nothing else.
+ */
+import { DataError, ShapeError, UsageError } from "../errors.js";
+
+/** One numbered width, run over every sample. */
+export interface WidthPredictions {
+  width: number;
+  /** The whole static network at this width. */
+  madds: number;
+  /** 1 where top-1 equals the label. */
+  correct: Uint8Array;
+  /** Top-1 softmax probability. */
+  confidence: Float32Array;
+  /** Top-1 class. */
+  predicted: Int32Array;
+}
+
+/** The gated network. */
+export interface DynamicPredictions {
+  /** Width number that each sample took; one of `candidates`. */
+  choice: Int32Array;
+  /** MAdds spent on each sample, gate included. */
+  madds: Float64Array;
+  correct: Uint8Array;
+  /** The gate's probability of the slimmest candidate: its belief that the sample is easy. */
+  easyScore: Float32Array;
+  /** Width numbers that the gate chooses among. */
+  candidates: number[];
+}
+
+/** Images that neither the validation nor the weights have seen: the cascade's threshold is chosen on them. */
+export interface HeldOut {
+  labels: Int32Array;
+  /** The same widths as the validation's. */
+  widths: WidthPredictions[];
+}
+
+export interface Predictions {
+  labels: Int32Array;
+  classNames: string[];
+  /** Every numbered width, ascending in number and in MAdds. The last is the widest. */
+  widths: WidthPredictions[];
+  /** The widest with wide early stages too: a row of its own, never a denominator. */
+  largest?: { madds: number; correct: Uint8Array };
+  dynamic?: DynamicPredictions;
+  heldOut?: HeldOut;
+  /** MAdds before the gate, equal for all numbered widths: what a cascade would save a rerun by reusing it. */
+  sharedMadds: number;
+}
+
+/** Refuses data that would make the table lie: lengths, order, labels and correctness must agree. */
+export function checkPredictions(p: Predictions): void {
+  const classes = p.classNames.length;
+  checkWidths("widths", p.labels, p.widths, classes);
+  if (!(p.sharedMadds >= 0 && p.sharedMadds <= p.widths[0]!.madds)) {
+    throw new UsageError(
+      `sharedMadds: expected 0 to ${p.widths[0]!.madds} (the slimmest width), got ${p.sharedMadds}.`,
+    );
+  }
+  const n = p.labels.length;
+  if (p.largest !== undefined) {
+    checkLength("largest.correct", p.largest.correct, n);
+    checkMadds("largest.madds", p.largest.madds);
+  }
+  if (p.dynamic !== undefined) checkDynamic(p.dynamic, p.widths, n);
+  if (p.heldOut !== undefined) {
+    checkWidths("heldOut.widths", p.heldOut.labels, p.heldOut.widths, classes);
+    const ours = p.widths.map((w) => w.width).join(", ");
+    const theirs = p.heldOut.widths.map((w) => w.width).join(", ");
+    if (ours !== theirs) {
+      throw new UsageError(`heldOut: expected the validation's widths (${ours}), got ${theirs}. Run the same widths.`);
+    }
+  }
+}
+
+function checkWidths(name: string, labels: Int32Array, widths: WidthPredictions[], classes: number): void {
+  if (labels.length === 0) throw new DataError(`${name}: expected at least one labelled sample, got none.`);
+  if (widths.length === 0) throw new UsageError(`${name}: expected at least one numbered width, got none.`);
+  const outside = labels.find((label) => label < 0 || label >= classes);
+  if (outside !== undefined) {
+    throw new DataError(`labels: expected 0 to ${classes - 1} (${classes} class names), got ${outside}.`);
+  }
+  widths.forEach((w, position) => {
+    const at = `${name}[${position}]`;
+    checkLength(`${at}.correct`, w.correct, labels.length);
+    checkLength(`${at}.confidence`, w.confidence, labels.length);
+    checkLength(`${at}.predicted`, w.predicted, labels.length);
+    checkMadds(`${at}.madds`, w.madds);
+    const before = widths[position - 1];
+    if (before !== undefined && !(w.width > before.width && w.madds > before.madds)) {
+      throw new UsageError(
+        `${at}: expected more than width ${before.width} at ${before.madds} MAdds, got width ${w.width} at ${w.madds}. ` +
+          "List the widths from slimmest to widest.",
+      );
+    }
+    w.correct.forEach((right, i) => {
+      if (right !== Number(w.predicted[i] === labels[i])) {
+        throw new DataError(
+          `${at}: correct[${i}] is ${right}, but class ${w.predicted[i]} was predicted for label ${labels[i]}.`,
+        );
+      }
+    });
+    const unsure = w.confidence.findIndex((c) => !(c >= 0 && c <= 1.0001));
+    if (unsure >= 0) {
+      throw new DataError(
+        `${at}.confidence: expected probabilities, got ${w.confidence[unsure]} for sample ${unsure}.`,
+      );
+    }
+  });
+}
+
+function checkDynamic(d: DynamicPredictions, widths: WidthPredictions[], n: number): void {
+  checkLength("dynamic.choice", d.choice, n);
+  checkLength("dynamic.madds", d.madds, n);
+  checkLength("dynamic.correct", d.correct, n);
+  checkLength("dynamic.easyScore", d.easyScore, n);
+  const known = new Set(widths.map((w) => w.width));
+  const stranger = d.candidates.find((width) => !known.has(width));
+  if (d.candidates.length === 0 || stranger !== undefined) {
+    throw new UsageError(
+      `dynamic.candidates: expected some of the widths ${[...known].join(", ")}, got ${stranger ?? "none"}.`,
+    );
+  }
+  const offered = new Set(d.candidates);
+  if (offered.size < d.candidates.length) {
+    throw new UsageError(`dynamic.candidates: expected each width once, got ${d.candidates.join(", ")}.`);
+  }
+  const elsewhere = d.choice.find((width) => !offered.has(width));
+  if (elsewhere !== undefined) {
+    throw new UsageError(`dynamic.choice: expected candidates (${d.candidates.join(", ")}), got width ${elsewhere}.`);
+  }
+  d.madds.forEach((madds, i) => {
+    checkMadds(`dynamic.madds[${i}]`, madds);
+  });
+  const broken = d.easyScore.findIndex((score) => !Number.isFinite(score));
+  if (broken >= 0) {
+    throw new DataError(`dynamic.easyScore: expected finite scores, got ${d.easyScore[broken]} for sample ${broken}.`);
+  }
+}
+
+function checkLength(name: string, values: ArrayLike<number>, n: number): void {
+  if (values.length !== n) throw new ShapeError(`${name}: expected ${n} values, one a label, got ${values.length}.`);
+}
+
+function checkMadds(name: string, madds: number): void {
+  if (!(madds > 0 && Number.isFinite(madds))) throw new UsageError(`${name}: expected a positive count, got ${madds}.`);
+}

@@ -1,0 +1,25 @@
+/** The public surface: load a trained network and classify; what models there are; what runs here. */
+import { source } from "#source";
+import { describeSpec, type ModelDescription } from "./cost/describe.js";
+import { decodeModel } from "./io/model-file.js";
+import { listModels as names, modelSpec } from "./models/registry.js";
+import type { ModelSpec } from "./models/spec.js";
+
+export { type Checks, checks } from "./backend/checks.js";
+export { type ModelDescription, type ModelSummary, registrySummaries as listModels } from "./cost/describe.js";
+export { type LoadOptions, load } from "./engine/load.js";
+export type { Classification, ClassifyOptions, Network, Width } from "./engine/network.js";
+export * from "./errors.js";
+export type { ImageInput } from "./image/input.js";
+export type { RawImage } from "./image/raw.js";
+export type { ModelSpec, StageSpec, StemSpec } from "./models/spec.js";
+
+/** Stages, widths and costs of a registry name or a model file. `layersAt`: also every layer at that width. */
+export async function describeModel(
+  model: string,
+  options: { layersAt?: number | "largest" } = {},
+): Promise<ModelDescription> {
+  if (names().includes(model)) return describeSpec(model, modelSpec(model), options.layersAt);
+  const file = decodeModel(await source.read(model));
+  return describeSpec(file.model.name, file.model.spec as ModelSpec, options.layersAt);
+}

@@ -1,0 +1,228 @@
+/**
+ * The model file: a safetensors file whose metadata says which network its tensors are, for which classes and which
+ * preprocessing. docs/FORMAT.md describes it. Nothing here knows what a width or a gate does with it.
+ */
+import * as v from "valibot";
+import { FormatError, UsageError } from "../errors.js";
+import { quote } from "./json-scanner.js";
+import { readSafetensors, type StoredTensor, writeSafetensors } from "./safetensors.js";
+
+/** The newest version this code writes and reads. */
+const FORMAT_VERSION = 1;
+
+const positive = v.pipe(v.number(), v.integer(), v.minValue(1));
+const count = v.pipe(v.number(), v.integer(), v.minValue(0));
+const finite = v.pipe(v.number(), v.finite());
+const perChannel = v.array(finite);
+
+const model = v.strictObject({ name: v.pipe(v.string(), v.nonEmpty()), spec: v.unknown() });
+
+const preprocessing = v.pipe(
+  v.strictObject({
+    /** Pixels of the network's input. */
+    height: positive,
+    width: positive,
+    channels: positive,
+    /** Per channel, of pixels scaled to 0..1. */
+    mean: perChannel,
+    std: v.array(v.pipe(finite, v.gtValue(0))),
+    interpolation: v.picklist(["bilinear", "bicubic"]),
+    /** The centre crop's share of the resized image's side. */
+    cropPct: v.pipe(finite, v.gtValue(0), v.maxValue(1)),
+  }),
+  v.check((p) => p.mean.length === p.channels && p.std.length === p.channels, "Expected one mean and std per channel"),
+);
+
+const candidates = v.pipe(
+  v.array(count),
+  v.check((list) => list.every((width, i) => i === 0 || width > list[i - 1]!), "Expected ascending width indices"),
+);
+
+const calibration = v.array(
+  v.strictObject({
+    /** Weight of the cost against the gate's score. */
+    lambda: finite,
+    /** Mean multiply-adds of one image. */
+    madds: v.pipe(finite, v.minValue(0)),
+    /** Share of right answers, 0..1. */
+    accuracy: v.pipe(finite, v.minValue(0), v.maxValue(1)),
+  }),
+);
+
+const calibrated = v.array(v.union([count, v.literal("largest")]));
+
+const training = v.looseObject({
+  stage: v.string(),
+  /** Epochs of this stage that are complete. */
+  epoch: count,
+  /** Optimiser steps that are complete, over all stages. */
+  step: count,
+});
+
+/** Metadata key → its JSON's schema, for each field of ModelFile that is stored as JSON. */
+const REQUIRED = { model, classes: v.array(v.string()), preprocessing, candidates };
+const OPTIONAL = { calibrated, calibration, training, results: v.unknown() };
+
+export type Calibration = v.InferOutput<typeof calibration>;
+export type TrainingState = v.InferOutput<typeof training>;
+
+export interface ModelFile {
+  /** Registry name, and the specification from which the network is built. */
+  model: { name: string; spec: unknown };
+  /** Label of each class, in the order of the logits. */
+  classes: string[];
+  /** Structurally image/preprocess.ts's `Preprocessing`. */
+  preprocessing: v.InferOutput<typeof preprocessing>;
+  /** Width indices among which the gate chooses, ascending; none while there is no trained gate. */
+  candidates: number[];
+  /** Widths whose norm statistics were measured on the final weights; the others must not be run. */
+  calibrated?: (number | "largest")[];
+  /** What each λ costs and achieves. */
+  calibration?: Calibration;
+  /** Where training stood, in the checkpoint of a run; whatever else the trainer needs to go on rides along. */
+  training?: TrainingState;
+  /** Figures measured with these weights. */
+  results?: unknown;
+  /** Kernel build (target and instruction set) whose bits these are. */
+  kernelBuild?: string;
+  /**
+   * All F32. Parameters and statistics under the names of the published checkpoints, convolution weights OIHW. The
+   * checkpoint of a run also has `optimizer.<name>` (momentum) and `ema.<name>` (teacher).
+   */
+  tensors: Map<string, StoredTensor>;
+}
+
+/** The bytes of a model file; the tensors are copied. FormatError when `decodeModel` would not read it back. */
+export function encodeModel(file: ModelFile): Uint8Array<ArrayBuffer> {
+  const metadata = new Map<string, string>([
+    ["format", "dsnet"],
+    ["format_version", String(FORMAT_VERSION)],
+  ]);
+  for (const key of [...keys(REQUIRED), ...keys(OPTIONAL)]) {
+    if (file[key] !== undefined) metadata.set(key, toJson(key, file[key]));
+  }
+  if (file.kernelBuild !== undefined) metadata.set("kernel_build", file.kernelBuild);
+  decodeContent(metadata, file.tensors);
+  return writeSafetensors(file.tensors, metadata);
+}
+
+/**
+ * Reads a model file; the tensors are views of `bytes`. Every field is checked, the tensors' names and shapes are not:
+ * that takes the network (see `checkTensors`).
+ */
+export function decodeModel(bytes: Uint8Array): ModelFile {
+  const { metadata, tensors } = readSafetensors(bytes);
+  if (metadata.get("format") !== "dsnet") {
+    throw new FormatError(
+      'A safetensors file, but not a model of dsnet: its metadata lacks format = "dsnet". Published checkpoints are converted with "dsnet import".',
+    );
+  }
+  const version = metadata.get("format_version");
+  if (version === undefined || !/^[1-9]\d*$/.test(version)) {
+    throw new FormatError(`Expected format_version to be a positive integer, got ${quote(String(version))}.`);
+  }
+  if (Number(version) > FORMAT_VERSION) {
+    throw new FormatError(
+      `The file has format version ${version}, this dsnet reads up to ${FORMAT_VERSION}: update dsnet to read it.`,
+    );
+  }
+  return decodeContent(metadata, tensors);
+}
+
+function decodeContent(metadata: Map<string, string>, tensors: Map<string, StoredTensor>): ModelFile {
+  for (const key of keys(REQUIRED)) {
+    if (!metadata.has(key)) throw new FormatError(`The model file's metadata lacks "${key}".`);
+  }
+  for (const [name, { dtype }] of tensors) {
+    if (dtype !== "F32") throw new FormatError(`Expected all tensors as F32, ${quote(name)} is ${dtype}.`);
+  }
+  const file: ModelFile = {
+    model: parse("model", model, metadata),
+    classes: parse("classes", REQUIRED.classes, metadata),
+    preprocessing: parse("preprocessing", preprocessing, metadata),
+    candidates: parse("candidates", candidates, metadata),
+    tensors,
+  };
+  if (metadata.has("calibrated")) file.calibrated = parse("calibrated", calibrated, metadata);
+  if (metadata.has("calibration")) file.calibration = parse("calibration", calibration, metadata);
+  if (metadata.has("training")) file.training = parse("training", training, metadata);
+  if (metadata.has("results")) file.results = parse("results", OPTIONAL.results, metadata);
+  if (metadata.has("kernel_build")) file.kernelBuild = metadata.get("kernel_build")!;
+  return file;
+}
+
+function parse<T>(key: string, schema: v.GenericSchema<T>, metadata: Map<string, string>): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(metadata.get(key)!);
+  } catch (cause) {
+    throw new FormatError(`The model file's "${key}" is not valid JSON: ${(cause as Error).message}`, { cause });
+  }
+  const result = v.safeParse(schema, value);
+  if (result.success) return result.output;
+  const issue = result.issues[0];
+  const path = v.getDotPath(issue);
+  throw new FormatError(`The model file's "${path ? `${key}.${path}` : key}" is wrong: ${issue.message}.`);
+}
+
+/** JSON that reads back as the same value: JSON.stringify would turn NaN and infinities into null. */
+function toJson(key: string, value: unknown): string {
+  return JSON.stringify(value, (name, part) => {
+    if (typeof part === "number" && !Number.isFinite(part)) {
+      throw new UsageError(
+        `A model file cannot store ${part}, found in "${key}" at ${quote(name)}: JSON has no such number.`,
+      );
+    }
+    return part;
+  });
+}
+
+function keys<T extends object>(object: T): (keyof T)[] {
+  return Object.keys(object) as (keyof T)[];
+}
+
+/** Kinds of tensors in a model file, by the prefix of their names. */
+const PREFIXES = { parameters: "", optimizer: "optimizer.", ema: "ema." };
+
+/** The tensors of one kind, under their parameters' names. */
+export function selectTensors(
+  tensors: ReadonlyMap<string, StoredTensor>,
+  kind: keyof typeof PREFIXES,
+): Map<string, StoredTensor> {
+  const selected = new Map<string, StoredTensor>();
+  for (const [name, tensor] of tensors) {
+    const prefix = [PREFIXES.optimizer, PREFIXES.ema].find((p) => name.startsWith(p)) ?? "";
+    if (prefix === PREFIXES[kind]) selected.set(name.slice(prefix.length), tensor);
+  }
+  return selected;
+}
+
+/**
+ * Throws one FormatError that names every tensor missing, superfluous or of another shape than `expected` says.
+ * At most 10 of each kind are named.
+ */
+export function checkTensors(
+  expected: ReadonlyMap<string, readonly number[]>,
+  got: ReadonlyMap<string, { readonly shape: readonly number[] }>,
+): void {
+  const missing = [...expected.keys()].filter((name) => !got.has(name));
+  const extra = [...got.keys()].filter((name) => !expected.has(name));
+  const misshapen: string[] = [];
+  for (const [name, shape] of expected) {
+    const found = got.get(name)?.shape;
+    if (found && String(found) !== String(shape)) misshapen.push(`${name} (expected [${shape}], got [${found}])`);
+  }
+  const problems = [
+    ...listed("missing", missing),
+    ...listed("not part of the model", extra),
+    ...listed("of another shape", misshapen),
+  ];
+  if (problems.length === 0) return;
+  throw new FormatError(`The file's tensors do not fit the model.\n${problems.join("\n")}`);
+}
+
+function listed(kind: string, items: string[]): string[] {
+  if (items.length === 0) return [];
+  const more = items.length > 10 ? ` and ${items.length - 10} more` : "";
+  return [`  ${items.length} ${kind}: ${items.slice(0, 10).join(", ")}${more}`];
+}

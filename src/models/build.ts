@@ -1,0 +1,159 @@
+/** Table → supernet: layers, parameters, and the steps of the walk through them. */
+import { type BlockShape, invertedBlock, type Step, separableBlock, type Walk } from "../nn/blocks.js";
+import type { Exec } from "../nn/exec.js";
+import { type Conv, type Declare, declareConv, declareNorm, type Gate, type Norm } from "../nn/layers.js";
+import { Layout, Param } from "../nn/parameters.js";
+import type { Slot } from "../nn/width.js";
+import { checkSpec, type ModelSpec, widthCount } from "./spec.js";
+
+/** A network that holds every width. Immutable: weights lie in spans (nn/parameters.ts), not here. */
+export interface Supernet {
+  readonly spec: ModelSpec;
+  readonly layout: Layout;
+  readonly steps: readonly Step[];
+  readonly gates: readonly Gate[];
+  readonly norms: readonly Norm[];
+  /** The norm before each residual sum: it starts with zero gain. */
+  readonly lastNorms: readonly Norm[];
+  readonly convs: readonly Conv[];
+  /** Output widths of the stage that each gate is in: what it chooses among. */
+  readonly slimWidths: readonly (readonly number[])[];
+  readonly classifier: Conv;
+  /** Number of numbered widths. */
+  readonly widths: number;
+  /** Whether `largest` is no wider than the highest numbered width: nothing slims before the first gate. */
+  readonly largestIsNumbered: boolean;
+}
+
+/** The slot at which the network is widest. */
+export function topSlot(net: Supernet): Slot {
+  return net.largestIsNumbered ? net.widths - 1 : "largest";
+}
+
+export function build(spec: ModelSpec): Supernet {
+  checkSpec(spec);
+  const widths = widthCount(spec);
+  const candidates = spec.candidates ?? Array.from({ length: widths }, (_, k) => k);
+  const params: Param[] = [];
+  const declare: Declare = (param) => {
+    params.push(param);
+    return param;
+  };
+  const stem = declareConv(declare, "conv_stem", [spec.input.channels], spec.stem.widths, {
+    kernel: spec.stem.kernel,
+    stride: spec.stem.stride,
+  });
+  const bn1 = declareNorm(declare, "bn1", spec.stem.widths, spec.norm);
+  const steps: Step[] = [
+    {
+      name: "stem",
+      gate: null,
+      run: (exec, walk) => {
+        walk.x = exec.conv(walk.x, stem, bn1, spec.act, walk.slot);
+      },
+    },
+  ];
+  let cin: readonly number[] = spec.stem.widths;
+  let gateIndex = 0;
+  spec.stages.forEach((stage, i) => {
+    for (let j = 0; j < stage.repeat; j++) {
+      const shape: BlockShape = {
+        kernel: stage.kernel,
+        stride: j === 0 ? stage.stride : 1,
+        cin,
+        cout: stage.widths,
+        act: spec.act,
+        norm: spec.norm,
+        attention: spec.attention,
+        residual: spec.residual,
+        expansion: stage.expansion ?? 6,
+        gate: (stage.gates ?? []).includes(j) ? { index: gateIndex++, candidates } : null,
+      };
+      const name = j === 0 ? `blocks.${i}.first_block` : `blocks.${i}.residual_blocks.${j - 1}`;
+      steps.push(...(stage.block === "separable" ? separableBlock : invertedBlock)(declare, name, shape));
+      cin = stage.widths;
+    }
+  });
+  const classifier = declareConv(declare, "classifier", cin, [spec.classes], { bias: true, linear: true });
+  steps.push({
+    name: "classifier",
+    gate: null,
+    run: (exec, walk) => {
+      const features = exec.features(exec.globalPool(walk.x));
+      walk.x = exec.conv(features, classifier, null, "none", walk.slot);
+    },
+  });
+  const recorder = layersOf(steps);
+  return {
+    spec,
+    layout: new Layout(params),
+    steps,
+    gates: steps.flatMap((s) => (s.gate === null ? [] : [s.gate])),
+    norms: recorder.norms,
+    lastNorms: recorder.lastNorms,
+    convs: recorder.convs,
+    slimWidths: spec.stages.flatMap((stage) => (stage.gates ?? []).map(() => stage.widths)),
+    classifier,
+    widths,
+    largestIsNumbered: slimsOnlyBehindGates(spec),
+  };
+}
+
+/** Walks the whole network, asking the Exec at every gate. Returns the logits. */
+export function walkNetwork<T>(steps: readonly Step[], exec: Exec<T>, x: T, slot: Slot): T {
+  return walkOn(steps, exec, { x, slot, input: null, reduced: null }).x;
+}
+
+/** Takes a walk on through `steps`; returns the walk, which is changed. */
+export function walkOn<T>(steps: readonly Step[], exec: Exec<T>, walk: Walk<T>): Walk<T> {
+  for (const step of steps) step.run(exec, walk);
+  return walk;
+}
+
+/** The steps before the first gate, and the rest from that gate on. Without gates nothing comes before. */
+export function splitAtGate(net: Supernet): { head: readonly Step[]; tail: readonly Step[] } {
+  const at = Math.max(
+    net.steps.findIndex((s) => s.gate !== null),
+    0,
+  );
+  return { head: net.steps.slice(0, at), tail: net.steps.slice(at) };
+}
+
+function slimsOnlyBehindGates(spec: ModelSpec): boolean {
+  const gated = spec.stages.findIndex((stage) => (stage.gates ?? []).length > 0);
+  const early = [spec.stem, ...spec.stages.slice(0, gated < 0 ? spec.stages.length : gated)];
+  return early.every((row) => row.widths.length === 1);
+}
+
+/** Norms and convolutions in order of execution, found by walking with an Exec that only takes notes. */
+function layersOf(steps: readonly Step[]): { norms: Norm[]; lastNorms: Norm[]; convs: Conv[] } {
+  const norms: Norm[] = [];
+  const lastNorms: Norm[] = [];
+  const convs: Conv[] = [];
+  // The activation is the norm that made it, which a residual sum asks for.
+  const notes: Exec<Norm | null> = {
+    conv: (_x, conv, norm) => {
+      convs.push(conv);
+      if (norm !== null) norms.push(norm);
+      return norm;
+    },
+    depthwise: (_x, _conv, norm) => {
+      norms.push(norm);
+      return norm;
+    },
+    gate: (gate, _reduced, slot) => {
+      convs.push(gate.head);
+      return slot;
+    },
+    add: (main) => {
+      if (main !== null) lastNorms.push(main);
+      return null;
+    },
+    pool: () => null,
+    globalPool: () => null,
+    scale: (x) => x,
+    features: () => null,
+  };
+  walkNetwork(steps, notes, null, "largest");
+  return { norms, lastNorms, convs };
+}

@@ -1,0 +1,135 @@
+/** Slimmable layers: what they are, not how they run. Each names its parameters and its widths. */
+import { samePadding } from "../ops/conv.js";
+import { Param, type Role } from "./parameters.js";
+import { roundChannels, widest } from "./width.js";
+
+/** Collects the parameters while a network is built. */
+export type Declare = (param: Param) => Param;
+
+/** Convolution whose filters and inputs are prefixes of the widest's. Linear layers are 1x1. */
+export interface Conv {
+  readonly name: string;
+  readonly weight: Param;
+  readonly bias: Param | null;
+  readonly cin: readonly number[];
+  readonly cout: readonly number[];
+  readonly kernel: number;
+  readonly stride: number;
+  readonly pad: number;
+}
+
+export interface Depthwise {
+  readonly name: string;
+  readonly weight: Param;
+  readonly widths: readonly number[];
+  readonly kernel: number;
+  readonly stride: number;
+  readonly pad: number;
+}
+
+export type NormKind = "bn" | "gn";
+
+/** One scale and shift for all widths; batch norm keeps running statistics for each. */
+export interface Norm {
+  readonly name: string;
+  readonly kind: NormKind;
+  readonly weight: Param;
+  readonly bias: Param;
+  readonly widths: readonly number[];
+  /** By slot; empty for group norm. */
+  readonly stats: readonly { mean: Param; var: Param }[];
+}
+
+export const NORM_EPS = 1e-5;
+export const NORM_MOMENTUM = 0.1;
+
+/** Squeeze-and-excitation; its reduced features also feed the slimming head, where there is one. */
+export interface Attention {
+  readonly name: string;
+  readonly reduce: Conv;
+  readonly expand: Conv;
+}
+
+/** The slimming head: reduced features → one score per candidate width. It sets the slot of all that follows. */
+export interface Gate {
+  readonly name: string;
+  /** Position among the network's gates. */
+  readonly index: number;
+  readonly head: Conv;
+  /** Slots the scores stand for. */
+  readonly candidates: readonly number[];
+}
+
+export function declareConv(
+  declare: Declare,
+  name: string,
+  cin: readonly number[],
+  cout: readonly number[],
+  options: { kernel?: number; stride?: number; bias?: boolean; role?: Role; linear?: boolean } = {},
+): Conv {
+  const { kernel = 1, stride = 1, bias = false, role = "decayed", linear = false } = options;
+  const shape = [widest(cout), widest(cin), kernel, kernel];
+  const fileShape = linear ? shape.slice(0, 2) : shape;
+  const weight = declare(new Param(`${name}.weight`, "conv", shape, role, fileShape));
+  return {
+    name,
+    weight,
+    bias: bias ? declare(new Param(`${name}.bias`, "vector", [widest(cout)], "plain")) : null,
+    cin,
+    cout,
+    kernel,
+    stride,
+    pad: samePadding(kernel, stride),
+  };
+}
+
+export function declareDepthwise(
+  declare: Declare,
+  name: string,
+  widths: readonly number[],
+  kernel: number,
+  stride: number,
+): Depthwise {
+  const weight = declare(new Param(`${name}.weight`, "depthwise", [widest(widths), 1, kernel, kernel], "decayed"));
+  return { name, weight, widths, kernel, stride, pad: samePadding(kernel, stride) };
+}
+
+export function declareNorm(declare: Declare, name: string, widths: readonly number[], kind: NormKind): Norm {
+  const affine = `${name}.aux_bn.${kind === "bn" ? widths.length - 1 : 0}`;
+  const channels = widest(widths);
+  return {
+    name,
+    kind,
+    weight: declare(new Param(`${affine}.weight`, "vector", [channels], "plain")),
+    bias: declare(new Param(`${affine}.bias`, "vector", [channels], "plain")),
+    widths,
+    stats:
+      kind === "gn"
+        ? []
+        : widths.map((c, slot) => ({
+            mean: declare(new Param(`${name}.aux_bn.${slot}.running_mean`, "vector", [c], "statistic")),
+            var: declare(new Param(`${name}.aux_bn.${slot}.running_var`, "vector", [c], "statistic")),
+          })),
+  };
+}
+
+/** The reduced size is a share of the widest input and never slims. */
+export function declareAttention(declare: Declare, name: string, widths: readonly number[], ratio: number): Attention {
+  const reduced = [roundChannels(widest(widths) * ratio, 1)];
+  return {
+    name,
+    reduce: declareConv(declare, `${name}.conv_reduce`, widths, reduced, { bias: true }),
+    expand: declareConv(declare, `${name}.conv_expand`, reduced, widths, { bias: true }),
+  };
+}
+
+export function declareGate(
+  declare: Declare,
+  name: string,
+  index: number,
+  attention: Attention,
+  candidates: readonly number[],
+): Gate {
+  const head = declareConv(declare, `${name}.gate.0`, attention.reduce.cout, [candidates.length], { role: "gate" });
+  return { name, index, head, candidates };
+}

@@ -1,0 +1,123 @@
+/**
+ * The parameters of a network: names and shapes of the published checkpoints outside, one contiguous span of floats inside.
+ * Student, teacher, gradients and momentum are spans of the same layout, so an optimiser step is a handful of kernel calls.
+ */
+import { ShapeError } from "../errors.js";
+
+/** Which part of the span a parameter lies in: decayed and plain are trained in stage I, gate in stage II, statistics by norms. */
+export type Role = "decayed" | "plain" | "gate" | "statistic";
+
+const ROLES: readonly Role[] = ["decayed", "plain", "gate", "statistic"];
+
+/** Output channels in a panel, see kernels/dsn.h. */
+export const PANEL = 16;
+
+/** Spans and their parameters begin on 64 bytes. */
+const ALIGN = 16;
+
+export class Param {
+  /** Floats from the span's start; set by the layout. */
+  offset = -1;
+
+  constructor(
+    readonly name: string,
+    readonly kind: "conv" | "depthwise" | "vector",
+    /** (O, I, kh, kw), (C, 1, kh, kw) or (C). */
+    readonly shape: readonly number[],
+    readonly role: Role,
+    /** In files: as `shape`, but (O, I) for a linear layer's weight. */
+    readonly fileShape: readonly number[] = shape,
+  ) {}
+
+  /** Floats in the span, padding included. */
+  get floats(): number {
+    const [o, i, kh, kw] = this.shape as [number, number, number, number];
+    if (this.kind === "conv") return Math.ceil(o / PANEL) * PANEL * i * kh * kw;
+    return this.size;
+  }
+
+  /** Values. */
+  get size(): number {
+    return this.shape.reduce((a, b) => a * b, 1);
+  }
+
+  /** Byte address in the span that begins at `span`. */
+  in(span: number): number {
+    return span + this.offset * 4;
+  }
+
+  /** Published layout → span's layout. `floats` is the span's part that belongs to this parameter. */
+  pack(values: ArrayLike<number>, floats: Float32Array): void {
+    if (values.length !== this.size) {
+      throw new ShapeError(
+        `${this.name}: expected ${this.size} values (${this.shape.join("×")}), got ${values.length}`,
+      );
+    }
+    if (this.kind === "conv") floats.fill(0);
+    this.#each((packed, published) => {
+      floats[packed] = values[published]!;
+    });
+  }
+
+  /** Span's layout → published layout. */
+  unpack(floats: Float32Array): Float32Array {
+    const values = new Float32Array(this.size);
+    this.#each((packed, published) => {
+      values[published] = floats[packed]!;
+    });
+    return values;
+  }
+
+  #each(visit: (packed: number, published: number) => void): void {
+    if (this.kind === "vector") {
+      for (let i = 0; i < this.size; i++) visit(i, i);
+      return;
+    }
+    const [o, i, kh, kw] = this.shape as [number, number, number, number];
+    const taps = kh * kw;
+    if (this.kind === "depthwise") {
+      for (let c = 0; c < o; c++) for (let tap = 0; tap < taps; tap++) visit(tap * o + c, c * taps + tap);
+      return;
+    }
+    for (let out = 0; out < o; out++) {
+      const panel = Math.floor(out / PANEL) * PANEL * taps * i + (out % PANEL);
+      for (let input = 0; input < i; input++) {
+        for (let tap = 0; tap < taps; tap++) {
+          visit(panel + (tap * i + input) * PANEL, (out * i + input) * taps + tap);
+        }
+      }
+    }
+  }
+}
+
+export class Layout {
+  readonly params: readonly Param[];
+  readonly byName: ReadonlyMap<string, Param>;
+  /** [from, to) in floats, by role; consecutive. */
+  readonly range: Readonly<Record<Role, readonly [number, number]>>;
+  /** Floats of a whole span. */
+  readonly floats: number;
+
+  constructor(params: readonly Param[]) {
+    this.params = params;
+    this.byName = new Map(params.map((p) => [p.name, p]));
+    const range = {} as Record<Role, [number, number]>;
+    let at = 0;
+    for (const role of ROLES) {
+      const from = at;
+      for (const p of params) {
+        if (p.role !== role) continue;
+        p.offset = at;
+        at += Math.ceil(p.floats / ALIGN) * ALIGN;
+      }
+      range[role] = [from, at];
+    }
+    this.range = range;
+    this.floats = at;
+  }
+
+  /** Floats from the start that can have gradients: everything but statistics. */
+  get trainable(): number {
+    return this.range.gate[1];
+  }
+}

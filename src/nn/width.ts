@@ -1,0 +1,25 @@
+/**
+ * Widths. Every layer has a list of channel counts, narrowest first, and uses a prefix of its channels. A slot says which:
+ * the index into the list, or `largest`. Before the first gate a numbered width uses slot 0; a gate sets the slot of all
+ * that follows. `largest` uses the last entry everywhere, so it may be wider than the highest numbered width.
+ */
+export type Slot = number | "largest";
+
+/** Index into a layer's list of widths. A list with one entry is the same at every slot. */
+export function slotIndex(widths: readonly number[], slot: Slot): number {
+  return slot === "largest" ? widths.length - 1 : widths.length === 1 ? 0 : slot;
+}
+
+export function channelsAt(widths: readonly number[], slot: Slot): number {
+  return widths[slotIndex(widths, slot)]!;
+}
+
+export function widest(widths: readonly number[]): number {
+  return widths[widths.length - 1]!;
+}
+
+/** EfficientNet's rounding: to a multiple of `divisor`, halves up, never losing more than 10 %. */
+export function roundChannels(value: number, divisor: number): number {
+  const rounded = Math.max(divisor, Math.floor((value + divisor / 2) / divisor) * divisor);
+  return rounded < 0.9 * value ? rounded + divisor : rounded;
+}

@@ -1,0 +1,120 @@
+/** Small ops of the masked walk, on (image, channel) factors rather than pixels: computed in JavaScript, in double. */
+import type { Tape } from "./tape.js";
+import type { Tensor } from "./tensor.js";
+
+/** out[n][c] = Σ_k g[n][k] · table[k][c]: masks and mixed statistics from the gate's choice. g: (N, 1, 1, K). */
+export function mix(tape: Tape, g: Tensor, table: readonly Float32Array[]): Tensor {
+  const c = table[0]!.length;
+  const out = tape.tensor(g.n, 1, 1, c, g.needsGrad);
+  const { backend } = tape;
+  const f32 = backend.f32;
+  for (let n = 0; n < g.n; n++) {
+    for (let j = 0; j < c; j++) {
+      let sum = 0;
+      for (let k = 0; k < g.c; k++) sum += f32[g.at / 4 + n * g.c + k]! * table[k]![j]!;
+      f32[out.at / 4 + n * c + j] = sum;
+    }
+  }
+  tape.record(() => {
+    const dout = out.grad;
+    if (dout === null) return;
+    tape.receive(g, (dg) => {
+      const view = backend.f32;
+      for (let n = 0; n < g.n; n++) {
+        for (let k = 0; k < g.c; k++) {
+          let sum = 0;
+          for (let j = 0; j < c; j++) sum += view[dout.at / 4 + n * c + j]! * table[k]![j]!;
+          view[dg / 4 + n * g.c + k] = sum;
+        }
+      }
+    });
+  });
+  return out;
+}
+
+/**
+ * A norm in evaluation mode as factors per image: scale = gamma/√(var + eps), shift = beta − mean·scale.
+ * mean, var: (N, 1, 1, C); gamma, beta: C values, frozen.
+ */
+export function normFactors(
+  tape: Tape,
+  mean: Tensor,
+  variance: Tensor,
+  gamma: Float32Array,
+  beta: Float32Array,
+  eps: number,
+): { scale: Tensor; shift: Tensor } {
+  const { backend } = tape;
+  const { n, c } = mean;
+  const scale = tape.tensor(n, 1, 1, c, mean.needsGrad);
+  const shift = tape.tensor(n, 1, 1, c, mean.needsGrad);
+  const f32 = backend.f32;
+  for (let i = 0; i < n * c; i++) {
+    const s = gamma[i % c]! / Math.sqrt(f32[variance.at / 4 + i]! + eps);
+    f32[scale.at / 4 + i] = s;
+    f32[shift.at / 4 + i] = beta[i % c]! - f32[mean.at / 4 + i]! * s;
+  }
+  tape.record(() => {
+    const dscale = scale.grad;
+    const dshift = shift.grad;
+    if (dscale === null || dshift === null) return;
+    tape.receive(mean, (dmean) => {
+      const view = backend.f32;
+      for (let i = 0; i < n * c; i++) view[dmean / 4 + i] = -view[dshift.at / 4 + i]! * view[scale.at / 4 + i]!;
+    });
+    tape.receive(variance, (dvar) => {
+      const view = backend.f32;
+      for (let i = 0; i < n * c; i++) {
+        const ds = view[dscale.at / 4 + i]! - view[dshift.at / 4 + i]! * view[mean.at / 4 + i]!;
+        // ds/dvar = −gamma/2 · (var + eps)^(−3/2) = −scale / (2 (var + eps))
+        view[dvar / 4 + i] = (-ds * view[scale.at / 4 + i]!) / (2 * (view[variance.at / 4 + i]! + eps));
+      }
+    });
+  });
+  return { scale, shift };
+}
+
+/**
+ * Straight-through Gumbel: forward one-hot(argmax(scores + noise)), backward the gradient of softmax(scores + noise).
+ * scores: (N, 1, 1, K); `noise`: N·K values. Returns the choice as a tensor, and the softmax.
+ */
+export function straightThrough(
+  tape: Tape,
+  scores: Tensor,
+  noise: Float32Array,
+): { choice: Tensor; soft: Float64Array; picked: Int32Array } {
+  const { backend } = tape;
+  const { n, c: count } = scores;
+  const choice = tape.tensor(n, 1, 1, count, scores.needsGrad);
+  const soft = new Float64Array(n * count);
+  const picked = new Int32Array(n);
+  const f32 = backend.f32;
+  for (let i = 0; i < n; i++) {
+    let best = 0;
+    let sum = 0;
+    const at = (k: number) => f32[scores.at / 4 + i * count + k]! + noise[i * count + k]!;
+    for (let k = 1; k < count; k++) if (at(k) > at(best)) best = k;
+    for (let k = 0; k < count; k++) {
+      soft[i * count + k] = Math.exp(at(k) - at(best));
+      sum += soft[i * count + k]!;
+    }
+    for (let k = 0; k < count; k++) soft[i * count + k] = soft[i * count + k]! / sum;
+    for (let k = 0; k < count; k++) f32[choice.at / 4 + i * count + k] = k === best ? 1 : 0;
+    picked[i] = best;
+  }
+  tape.record(() => {
+    const dchoice = choice.grad;
+    if (dchoice === null) return;
+    tape.receive(scores, (dscores) => {
+      const view = backend.f32;
+      for (let i = 0; i < n; i++) {
+        let mean = 0;
+        for (let k = 0; k < count; k++) mean += soft[i * count + k]! * view[dchoice.at / 4 + i * count + k]!;
+        for (let k = 0; k < count; k++) {
+          view[dscores / 4 + i * count + k] = soft[i * count + k]! * (view[dchoice.at / 4 + i * count + k]! - mean);
+        }
+      }
+    });
+  });
+  return { choice, soft, picked };
+}

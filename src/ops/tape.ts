@@ -1,0 +1,47 @@
+/**
+ * The tape: ops run forward at once and leave their backward behind; `backward` runs them in reverse. All tensors live in
+ * the arena; wrap a step in `backend.arena.scope` and they are gone when it ends.
+ */
+import type { Backend } from "../backend/backend.js";
+import { Tensor } from "./tensor.js";
+
+export class Tape {
+  readonly #steps: (() => void)[] = [];
+
+  constructor(
+    readonly backend: Backend,
+    /** False: forward only, nothing is kept. */
+    readonly recording = true,
+  ) {}
+
+  /** A new tensor with undefined content. */
+  tensor(n: number, h: number, w: number, c: number, needsGrad = this.recording): Tensor {
+    return new Tensor(this.backend.arena.alloc(n * h * w * c * 4), n, h, w, c, needsGrad);
+  }
+
+  record(backward: () => void): void {
+    if (this.recording) this.#steps.push(backward);
+  }
+
+  /**
+   * Adds to the gradient of `t`. `write` must fill the address it gets with this consumer's share; where another
+   * consumer came first the share is written aside and added.
+   */
+  receive(t: Tensor, write: (dx: number) => void): void {
+    if (!t.needsGrad) return;
+    if (t.grad === null) {
+      t.grad = this.tensor(t.n, t.h, t.w, t.c, false);
+      write(t.grad.at);
+      return;
+    }
+    const share = this.tensor(t.n, t.h, t.w, t.c, false);
+    write(share.at);
+    this.backend.call({ op: "prefix", x: share.at, y: t.grad.at, rows: t.rows, cx: t.c, cy: t.c, accumulate: 1 });
+    this.backend.arena.free(share.at);
+  }
+
+  /** Runs the recorded steps in reverse, once. A step whose output got no gradient does nothing. */
+  backward(): void {
+    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) step();
+  }
+}

@@ -1,0 +1,330 @@
+/**
+ * `report.html`: one file that shows a run, from its losses to the honest table. It needs no network, no script and no
+ * other file; everything that came from a user is escaped, and a content policy forbids what should not be there anyway.
+ */
+import { UsageError } from "../errors.js";
+import type { Evaluation, RowKind } from "../evaluate/evaluate.js";
+import { maddsDigits, rowName, sentences, widestMadds } from "../evaluate/table.js";
+import { hue, widthColour, widthInk } from "./colours.js";
+import { linePlot, type Mark, type Series, scatterPlot, stackedBars } from "./plots.js";
+import { styleSheet } from "./style.js";
+import { escapeHtml } from "./svg.js";
+
+export interface Epoch {
+  /** Stage I or stage II. */
+  stage: "supernet" | "gate";
+  epoch: number;
+  /** By pass or by term: `largest`, `smallest`, ... or `task`, `cost`, ... */
+  loss: Record<string, number>;
+  /** Validation top-1 as a fraction, by width number or name (`largest`, `dynamic`). */
+  accuracy?: Record<string, number>;
+}
+
+export interface Example {
+  /** A PNG, JPEG or WebP as `data:image/...;base64,...`. */
+  dataUrl: string;
+  label: string;
+  predicted: string;
+  /** Number of the width that the image took. */
+  width: number;
+}
+
+export interface ReportData {
+  title: string;
+  /** Shown at the top, in this order: model, data, seed, kernel build, time, date, ... */
+  facts: [name: string, value: string][];
+  config: Record<string, unknown>;
+  epochs: Epoch[];
+  evaluation?: Evaluation;
+  /** As the gate scored them. */
+  examples?: { easiest: Example[]; hardest: Example[] };
+}
+
+/** The whole page. Throws UsageError for an example that is not an inline image. */
+export function renderReport(data: ReportData): string {
+  const widths = knownWidths(data);
+  const sections = [
+    data.evaluation === undefined ? absent("Result", "The run was not evaluated.") : resultSection(data.evaluation),
+    data.evaluation?.dynamic ? routesSection(data.evaluation, widths) : absent("Routes", "No gate was run."),
+    data.examples === undefined ? "" : examplesSection(data.examples, widths),
+    trainingSection(data.epochs, widths),
+    configSection(data.config),
+  ];
+  const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escapeHtml(data.title)}</title>
+<style>${styleSheet(widths.length)}</style>
+</head>
+<body>
+<header>
+<h1>${escapeHtml(data.title)}</h1>
+${definitions("facts", data.facts)}
+</header>
+<main>
+${sections.filter((section) => section !== "").join("\n")}
+</main>
+</body>
+</html>
+`;
+}
+
+/** Every width that any part of the report shows, slimmest first, so that a width has one colour throughout. */
+function knownWidths(data: ReportData): number[] {
+  const found = new Set<number>();
+  for (const { accuracy } of data.epochs) for (const key of Object.keys(accuracy ?? {})) found.add(widthOf(key));
+  for (const row of data.evaluation?.rows ?? []) if (row.width !== undefined) found.add(row.width);
+  for (const { width } of [...(data.examples?.easiest ?? []), ...(data.examples?.hardest ?? [])]) found.add(width);
+  return [...found].filter(Number.isInteger).sort((a, b) => a - b);
+}
+
+/** The width number that a key such as "3" names, else NaN. */
+function widthOf(key: string): number {
+  return /^\d+$/.test(key) ? Number(key) : Number.NaN;
+}
+
+function resultSection(e: Evaluation): string {
+  const findings = sentences(e).map((text) =>
+    text.startsWith("COLLAPSED") ? `<li class="alarm">${escapeHtml(text)}</li>` : `<li>${escapeHtml(text)}</li>`,
+  );
+  return section(
+    "Result",
+    `<ul class="findings">${findings.join("")}</ul>${accuracyFigure(e)}${honestTable(e)}
+<p>MAdds are the mean of one image. Percentages are of the widest numbered width; <em>largest</em> has wide early stages too.</p>`,
+  );
+}
+
+const MARKS: Partial<Record<RowKind, Pick<Mark, "colour" | "shape">>> = {
+  dynamic: { colour: hue(1), shape: "diamond" },
+  cascade: { colour: hue(0), shape: "triangle" },
+  random: { colour: hue(3), shape: "square" },
+  oracle: { colour: hue(2), shape: "star" },
+};
+
+function accuracyFigure(e: Evaluation): string {
+  const at = (row: { madds: number | null; accuracy: number | null }) => ({
+    x: row.madds! / 1e6,
+    y: 100 * row.accuracy!,
+  });
+  const bar = e.rows.find((row) => row.kind === "envelope")?.accuracy;
+  const marks: Mark[] = [];
+  for (const [kind, look] of Object.entries(MARKS)) {
+    const row = e.rows.find((candidate) => candidate.kind === kind && candidate.madds !== null);
+    if (row === undefined) continue;
+    const mark: Mark = { name: rowName(row), label: rowName(row), ...look, ...at(row) };
+    if (kind === "dynamic" && e.dynamic !== null && bar != null) {
+      const { low, high } = e.dynamic.minusEnvelope;
+      mark.whisker = [100 * (bar + low), 100 * (bar + high)];
+    }
+    marks.push(mark);
+  }
+  const statics = e.rows.filter((row) => row.kind === "width");
+  statics.forEach((row, i) => {
+    const ends = i === 0 || i === statics.length - 1;
+    marks.push({
+      name: rowName(row),
+      label: ends ? rowName(row) : String(row.width),
+      colour: "var(--muted)",
+      shape: "circle",
+      ...at(row),
+    });
+  });
+  const line = e.envelope.map((corner) => [at(corner).x, at(corner).y] as [number, number]);
+  const caption =
+    "Circles: static widths; dashed: their envelope." +
+    (e.dynamic === null ? "" : " Whisker: 95 % paired interval of dynamic's distance from the envelope.");
+  return figure(
+    "Accuracy against cost",
+    caption,
+    scatterPlot("Top-1 accuracy against MAdds; the table below has the figures", "MAdds (M)", "top-1 %", marks, line),
+  );
+}
+
+function honestTable(e: Evaluation): string {
+  const widest = widestMadds(e);
+  const digits = maddsDigits(e);
+  const rows = e.rows.map((row) => {
+    const cells = [
+      row.madds === null ? "n/a" : (row.madds / 1e6).toFixed(digits),
+      row.madds === null ? "n/a" : ((100 * row.madds) / widest).toFixed(1),
+      row.accuracy === null ? "n/a" : (100 * row.accuracy).toFixed(2),
+    ];
+    const numbers = cells.map((cell) => `<td class="number">${cell}</td>`).join("");
+    return `<tr class="${row.kind}"><td>${rowName(row)}</td>${numbers}<td>${escapeHtml(row.note)}</td></tr>`;
+  });
+  const head = ["MAdds (M)", "% of widest", "top-1 %"].map((name) => `<th class="number" scope="col">${name}</th>`);
+  return (
+    `<div class="scroll"><table class="honest"><thead><tr><th scope="col">what</th>${head.join("")}` +
+    `<th scope="col">note</th></tr></thead><tbody>${rows.join("")}</tbody></table></div>`
+  );
+}
+
+/** Classes drawn at most: with more, the ends of the order say what there is to see. */
+const MOST_CLASSES = 30;
+
+function routesSection(e: Evaluation, widths: number[]): string {
+  const { candidates, overall, perClass } = e.dynamic!.routes;
+  const keys = candidates.map((width) => ({
+    name: `width ${width}`,
+    colour: widthColour(widths.indexOf(width)),
+    ink: widthInk(widths.indexOf(width)),
+  }));
+  const meanWidth = (counts: number[]) =>
+    counts.reduce((sum, count, k) => sum + count * k, 0) / counts.reduce((sum, count) => sum + count, 0);
+  const classes = perClass
+    .map((counts, c) => ({ name: e.classNames[c]!, counts }))
+    .filter(({ counts }) => counts.some((count) => count > 0))
+    .sort((a, b) => meanWidth(a.counts) - meanWidth(b.counts));
+  const shown =
+    classes.length <= MOST_CLASSES
+      ? classes
+      : [...classes.slice(0, MOST_CLASSES / 2), ...classes.slice(-MOST_CLASSES / 2)];
+  const caption =
+    "Share of each class's images by the width they took, slimmest class first; the number of images at the right." +
+    (shown.length < classes.length
+      ? ` Of ${classes.length} classes the ${MOST_CLASSES / 2} slimmest and the ${MOST_CLASSES / 2} widest are drawn.`
+      : "");
+  const rows = [{ name: "all images", counts: overall }, ...classes];
+  return section(
+    "Routes",
+    figure(
+      "Widths taken, by class",
+      caption,
+      stackedBars("Share of widths taken by class; a table follows", keys, [rows[0]!, ...shown]),
+      dataTable(
+        ["class", ...keys.map((key) => key.name)],
+        rows.map((row) => [row.name, ...row.counts.map(String)]),
+      ),
+    ),
+  );
+}
+
+function examplesSection({ easiest, hardest }: NonNullable<ReportData["examples"]>, widths: number[]): string {
+  const sheet = (title: string, examples: Example[]) =>
+    examples.length === 0
+      ? `<h3>${title}</h3><p>None.</p>`
+      : `<h3>${title}</h3><ul class="sheet">${examples.map((example) => exampleItem(example, widths)).join("")}</ul>`;
+  return section("Examples", sheet("Easiest for the gate", easiest) + sheet("Hardest for the gate", hardest));
+}
+
+function exampleItem({ dataUrl, label, predicted, width }: Example, widths: number[]): string {
+  if (!/^data:image\/(png|jpeg|webp);base64,[A-Za-z0-9+/]*=*$/.test(dataUrl)) {
+    throw new UsageError(
+      `Example: expected a PNG, JPEG or WebP as "data:image/png;base64,...", got "${dataUrl.slice(0, 40)}".`,
+    );
+  }
+  const verdict = label === predicted ? label : `${label}, taken for ${predicted}`;
+  return (
+    `<li style="--took:${widthColour(widths.indexOf(width))}"><img src="${dataUrl}" alt="${escapeHtml(verdict)}">` +
+    `<strong>width ${width}</strong><br>${label === predicted ? "" : "✗ "}${escapeHtml(verdict)}</li>`
+  );
+}
+
+function trainingSection(epochs: Epoch[], widths: number[]): string {
+  const figures = (["supernet", "gate"] as const).flatMap((stage) => {
+    const own = epochs.filter((epoch) => epoch.stage === stage);
+    const name = stage === "supernet" ? "stage I, supernet" : "stage II, gate";
+    const losses = collect(own, (epoch) => epoch.loss);
+    const accuracies = collect(own, (epoch) => epoch.accuracy ?? {});
+    return [
+      epochFigure(`Loss, ${name}`, "loss", losses, widths, 1),
+      epochFigure(`Accuracy, ${name}`, "top-1 %", accuracies, widths, 100),
+    ];
+  });
+  const drawn = figures.filter((each) => each !== "");
+  return drawn.length === 0
+    ? absent("Training", "No epoch was recorded.")
+    : section("Training", `<div class="pair">${drawn.join("")}</div>`);
+}
+
+/** Points by key, in order of first appearance, numbered widths first and ascending. */
+function collect(epochs: Epoch[], values: (epoch: Epoch) => Record<string, number>): Map<string, [number, number][]> {
+  const found = new Map<string, [number, number][]>();
+  for (const epoch of epochs) {
+    for (const [key, value] of Object.entries(values(epoch))) {
+      if (!found.has(key)) found.set(key, []);
+      found.get(key)!.push([epoch.epoch, value]);
+    }
+  }
+  return found;
+}
+
+function epochFigure(
+  title: string,
+  yTitle: string,
+  values: Map<string, [number, number][]>,
+  widths: number[],
+  factor: number,
+): string {
+  let hues = [...values.keys()].some((key) => widths.includes(widthOf(key))) ? 1 : 0; // hue 0 is near the widths' ramp
+  let broken = 0;
+  const series: Series[] = [...values].map(([key, points]) => {
+    const position = widths.indexOf(widthOf(key));
+    const finite = points.filter(([, value]) => Number.isFinite(value));
+    broken += points.length - finite.length;
+    return {
+      name: position < 0 ? key : `width ${key}`,
+      colour: position < 0 ? hue(hues++) : widthColour(position),
+      points: finite.map(([epoch, value]) => [epoch, factor * value]),
+    };
+  });
+  if (series.every((s) => s.points.length === 0)) return "";
+  const epochs = [...new Set([...values.values()].flat().map(([epoch]) => epoch))];
+  const cell = (points: [number, number][], epoch: number) => {
+    const value = points.find(([at]) => at === epoch)?.[1];
+    return value === undefined ? "" : String(Number((factor * value).toPrecision(5)));
+  };
+  return figure(
+    title,
+    broken === 0 ? "" : `${broken} ${broken === 1 ? "value was" : "values were"} not finite and could not be drawn.`,
+    linePlot(`${title} by epoch; a table follows`, "epoch", yTitle, series),
+    dataTable(
+      ["epoch", ...series.map((s) => s.name)],
+      epochs.map((epoch) => [String(epoch), ...[...values.values()].map((points) => cell(points, epoch))]),
+    ),
+  );
+}
+
+function configSection(config: Record<string, unknown>): string {
+  const entries = flatten(config, "");
+  return entries.length === 0
+    ? absent("Configuration", "No configuration was recorded.")
+    : section("Configuration", definitions("config", entries));
+}
+
+/** Nested settings by their dotted names. */
+function flatten(value: Record<string, unknown>, prefix: string): [string, string][] {
+  return Object.entries(value).flatMap(([key, inner]): [string, string][] =>
+    typeof inner === "object" && inner !== null && !Array.isArray(inner)
+      ? flatten(inner as Record<string, unknown>, `${prefix}${key}.`)
+      : [[prefix + key, typeof inner === "string" ? inner : (JSON.stringify(inner) ?? "undefined")]],
+  );
+}
+
+function section(title: string, body: string): string {
+  return `<section>\n<h2>${title}</h2>\n${body}\n</section>`;
+}
+
+function absent(title: string, why: string): string {
+  return section(title, `<p>${why}</p>`);
+}
+
+function figure(title: string, caption: string, plot: string, table = ""): string {
+  const line = caption === "" ? "" : `<p>${escapeHtml(caption)}</p>`;
+  return `<figure><figcaption><h3>${escapeHtml(title)}</h3>${line}</figcaption><div class="scroll">${plot}</div>${table}</figure>`;
+}
+
+function dataTable(head: string[], rows: string[][]): string {
+  const header = head.map((name) => `<th scope="col">${escapeHtml(name)}</th>`).join("");
+  const body = rows.map((row) => `<tr>${row.map((cell) => `<td>${escapeHtml(cell)}</td>`).join("")}</tr>`).join("");
+  return `<details><summary>As a table</summary><div class="scroll"><table><thead><tr>${header}</tr></thead><tbody>${body}</tbody></table></div></details>`;
+}
+
+function definitions(kind: string, entries: [string, string][]): string {
+  const items = entries.map(([name, value]) => `<div><dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd></div>`);
+  return `<dl class="${kind}">${items.join("")}</dl>`;
+}

@@ -1,0 +1,84 @@
+/**
+ * Everything a training run can be told, with defaults. Names follow timm where it has them. Pure data: the CLI validates
+ * YAML and flags against a schema of this type (cli/config.ts), the training code reads it.
+ */
+export interface AugmentConfig {
+  /** Zero-pad by this many pixels on all sides, then crop back at a random place. 0: off. Excludes `rrc`. */
+  crop_pad: number;
+  /** Random-resized-crop: area scale [min, max]; null: off. */
+  scale: [number, number] | null;
+  /** Aspect ratio [min, max] of random-resized-crop. */
+  ratio: [number, number];
+  /** Probability of a horizontal flip. */
+  hflip: number;
+  /** Brightness, contrast and saturation jitter: factor drawn from [1 - v, 1 + v]. 0: off. */
+  color_jitter: number;
+  /** RandAugment in timm's notation, for example "rand-m9-mstd0.5"; null: off. */
+  aa: string | null;
+  /** Probability of random erasing (per-pixel noise). */
+  reprob: number;
+}
+
+export interface GateConfig {
+  epochs: number;
+  lr: number;
+  weight_decay: number;
+  /** `expectation`: exact sum over candidates (one gate only); `gumbel`: straight-through, masked, as in the paper. */
+  method: "expectation" | "gumbel";
+  /** Sandwich gate sparsification: what a sample counts as when the slimmest is wrong on it. */
+  sgs: "try_best" | "give_up" | "none";
+  /** Width indices the gate chooses among; null: every width. */
+  candidates: number[] | null;
+  /** Weights of the task, cost and SGS losses (paper: 1, 0.5, 1). */
+  task_weight: number;
+  cost_weight: number;
+  sgs_weight: number;
+  /** Mean MAdds to aim at; null: no target, cost is pressed down as in the published code. */
+  target_madds: number | null;
+  /** Share of the training images that stage I never sees, so that the gate learns from images the supernet has not fitted. */
+  holdout: number;
+}
+
+export interface TrainConfig {
+  /** Name in the registry, see `dsnet inspect --list`. */
+  model: string;
+  /** Folder or archive with the images, or `mnist`. */
+  data: string;
+  /** Run folder; made if absent. */
+  output: string;
+  seed: number;
+  device: "auto" | "native" | "wasm";
+  /** Kernel threads; 0: as many as the machine has cores. */
+  threads: number;
+  /** Worker threads that decode and augment; 0: in the main thread. */
+  workers: number;
+  batch_size: number;
+  epochs: number;
+  /** Use only the first N training images (after the seed's shuffle); null: all. */
+  subset: number | null;
+  lr: number;
+  min_lr: number;
+  warmup_epochs: number;
+  warmup_lr: number;
+  momentum: number;
+  weight_decay: number;
+  smoothing: number;
+  /** Dropout before the classifier, at `largest` only. */
+  drop: number;
+  model_ema_decay: number;
+  /** Stage I targets: in-place ensemble bootstrapping, in-place bootstrapping, in-place distillation, labels only. */
+  bootstrap: "ensemble" | "inplace" | "distill" | "none";
+  /** Random widths a step, beside largest and smallest. */
+  random_widths: number;
+  norm: "bn" | "gn";
+  /** Batches that recalibration averages over, for every width. */
+  recalibration_batches: number;
+  augment: AugmentConfig;
+  gate: GateConfig;
+  /** Steps between recovery checkpoints inside an epoch; 0: only at epoch ends. */
+  recovery_interval: number;
+  /** Stop with an error when more than this share of images is broken. */
+  max_broken: number;
+  /** `published`: follow the authors' code where it differs from the paper (stage II losses, recalibration). */
+  compat: "paper" | "published";
+}

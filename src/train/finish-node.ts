@@ -1,0 +1,149 @@
+/** The end of a run: the budget table, the honest evaluation on the validation images, the model file and the report. */
+import { join } from "node:path";
+import { encode as encodePng } from "fast-png";
+import { madds, maddsBeforeGate } from "../cost/madds.js";
+import type { Dataset } from "../data/dataset.js";
+import { type CalibrationPoint, calibrationTable } from "../evaluate/calibrate.js";
+import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
+import { type Measured, measure } from "../evaluate/measure.js";
+import { writeFileAtomic } from "../io/files-node.js";
+import { type Example, type ReportData, renderReport } from "../report/report.js";
+import { modelFile } from "./checkpoint.js";
+import { gateSet } from "./gate-set.js";
+import { type Progress, toState } from "./progress.js";
+import { calibratedSlots } from "./recalibrate.js";
+import { EVALUATION_BATCH, type Session } from "./session-node.js";
+import { headScores } from "./stage2-expectation.js";
+
+export interface Finished {
+  evaluation: Evaluation;
+  report: string;
+  model: string;
+}
+
+/** Examples of each kind in the report. */
+const SHEET = 24;
+
+export async function finish(session: Session, progress: Progress, started: Date): Promise<Finished> {
+  const { config, net, learner, data, folder, about } = session;
+  const dynamic = net.gates.length > 0 && config.gate.epochs > 0;
+  const calibration = dynamic && net.gates.length === 1 ? await calibrate(session) : undefined;
+  const evaluation = await evaluateSession(session, dynamic);
+  const results = evaluation.result;
+  await folder.save(
+    "best",
+    modelFile(learner, about, {
+      training: toState(progress),
+      calibrated: calibratedSlots(net, config.compat),
+      results,
+      ...(calibration === undefined ? {} : { calibration }),
+    }),
+  );
+  const report = join(folder.path, "report.html");
+  const examples = dynamic ? await exampleSheet(evaluation.measured, data.val.dataset, about.classes) : undefined;
+  const page = renderReport({
+    title: `dsnet: ${config.model} on ${config.data}`,
+    facts: [
+      ["Model", config.model],
+      ["Data", config.data],
+      ["Seed", String(config.seed)],
+      ["Kernel build", session.backend.build],
+      ["Threads", String(session.backend.threads)],
+      ["Started", started.toISOString()],
+      ["Finished", new Date().toISOString()],
+    ],
+    config: { ...config },
+    epochs: (await folder.epochs()).map(reportEpoch),
+    evaluation: results,
+    ...(examples === undefined ? {} : { examples }),
+  } satisfies ReportData);
+  await writeFileAtomic(report, new TextEncoder().encode(page));
+  return { evaluation: results, report, model: join(folder.path, "best.safetensors") };
+}
+
+/** A row of results.csv as the report wants it. */
+function reportEpoch(row: Record<string, string>): ReportData["epochs"][number] {
+  const numbers = (prefix: string) =>
+    Object.fromEntries(
+      Object.entries(row)
+        .filter(([key, value]) => key.startsWith(prefix) && value !== "")
+        .map(([key, value]) => [key.slice(prefix.length), Number(value)]),
+    );
+  const stage = row.stage === "gate" ? "gate" : "supernet";
+  return { stage, epoch: Number(row.epoch), loss: numbers("loss_"), accuracy: numbers("top1_") };
+}
+
+/** λ → cost and accuracy, on the held-out images. */
+async function calibrate(session: Session): Promise<CalibrationPoint[]> {
+  const { backend, net, learner, data, config } = session;
+  const batch = Math.max(config.batch_size, EVALUATION_BATCH);
+  const set = await gateSet(backend, net, learner.student, data.heldOut.inOrder(), batch);
+  const { head, candidates } = net.gates[0]!;
+  const at = head.weight.in(learner.student) / 4;
+  const weight = head.weight.unpack(backend.f32.subarray(at, at + head.weight.floats));
+  const scores = headScores(
+    set,
+    Array.from({ length: set.images }, (_, i) => i),
+    weight,
+  );
+  return calibrationTable(
+    { scores, correct: set.correct, images: set.images },
+    candidates.map((k) => madds(net, k, true)),
+  );
+}
+
+async function evaluateSession(
+  session: Session,
+  dynamic: boolean,
+): Promise<{ result: Evaluation; measured: Measured }> {
+  const { backend, net, learner, data, about, config } = session;
+  const batch = Math.max(config.batch_size, EVALUATION_BATCH);
+  const largest = !net.largestIsNumbered && config.compat !== "published";
+  const total = data.val.dataset.length;
+  const measured = await measure(backend, net, learner.student, data.val.inOrder(), {
+    batch,
+    dynamic,
+    largest,
+    onProgress: (done) => session.emit({ type: "phase", name: "validate", done, total }),
+  });
+  const held = data.unseen
+    ? await measure(backend, net, learner.student, data.heldOut.inOrder(), { batch })
+    : undefined;
+  const { labels, widths, largest: top, dynamic: gated } = measured;
+  const result = evaluate({
+    labels,
+    classNames: about.classes,
+    widths,
+    ...(top === undefined ? {} : { largest: top }),
+    ...(gated === undefined ? {} : { dynamic: gated }),
+    ...(held === undefined ? {} : { heldOut: { labels: held.labels, widths: held.widths } }),
+    sharedMadds: maddsBeforeGate(net),
+  });
+  return { result, measured };
+}
+
+/** The images that the gate found easiest and hardest. */
+async function exampleSheet(
+  measured: Measured,
+  dataset: Dataset,
+  classes: readonly string[],
+): Promise<{ easiest: Example[]; hardest: Example[] }> {
+  const { dynamic, labels, indices, widths } = measured;
+  const scores = dynamic!.easyScore;
+  const order = Array.from(scores.keys()).sort((a, b) => scores[b]! - scores[a]! || a - b);
+  const example = async (i: number): Promise<Example> => {
+    const { data, width, height, channels } = await dataset.pixels(indices[i]!);
+    const png = encodePng({ width, height, channels, data: new Uint8Array(data), depth: 8 });
+    const choice = dynamic!.choice[i]!;
+    return {
+      dataUrl: `data:image/png;base64,${Buffer.from(png).toString("base64")}`,
+      label: classes[labels[i]!]!,
+      predicted: classes[widths.find((w) => w.width === choice)!.predicted[i]!]!,
+      width: choice,
+    };
+  };
+  return {
+    easiest: await Promise.all(order.slice(0, SHEET).map(example)),
+    hardest: await Promise.all(order.slice(-SHEET).reverse().map(example)),
+  };
+}

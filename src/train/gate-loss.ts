@@ -1,0 +1,92 @@
+/**
+ * Stage II's losses on the gate's scores, for one batch, in double: the task (exact expectation over the candidates), the cost
+ * in MAdds, and sandwich gate sparsification (SGS). Each returns its value and adds its gradient. PAPER: DS-Net, 3.3.
+ */
+import type { GateConfig } from "./config.js";
+
+/** What is known of a sample once the supernet is frozen. */
+export interface GateTargets {
+  /** Cross-entropy at each candidate, [sample][candidate]. */
+  losses: Float32Array;
+  /** Whether each candidate is right, [sample][candidate]. */
+  correct: Uint8Array;
+}
+
+export interface GateLosses {
+  task: number;
+  cost: number;
+  sgs: number;
+}
+
+/** Where SGS sends a sample: 0 (slimmest), `last`, or null where it has no say. */
+export function sgsTarget(correct: Uint8Array, at: number, count: number, sgs: GateConfig["sgs"]): number | null {
+  if (sgs === "none") return null;
+  if (correct[at] === 1) return 0;
+  // Give Up: what even the widest gets wrong is not worth its cost.
+  return sgs === "give_up" && correct[at + count - 1] === 0 ? 0 : count - 1;
+}
+
+/** Cost of the mean MAdds: (mean / widest)², or (mean / target − 1)² where there is a target. Returns value and slope. */
+export function costLoss(mean: number, widest: number, target: number | null): { value: number; slope: number } {
+  if (target === null) return { value: (mean / widest) ** 2, slope: (2 * mean) / widest ** 2 };
+  const off = mean / target - 1;
+  return { value: off ** 2, slope: (2 * off) / target };
+}
+
+/**
+ * Losses of one batch and their weighted gradient with respect to the scores, [sample][candidate].
+ * `madds`: of each candidate, whole network. Task and SGS are means over samples; cost is taken of the batch's mean.
+ */
+export function gateLoss(
+  scores: Float64Array,
+  rows: readonly number[],
+  targets: GateTargets,
+  madds: readonly number[],
+  config: GateConfig,
+  dscores: Float64Array,
+): GateLosses {
+  const count = madds.length;
+  const n = rows.length;
+  const probs = new Float64Array(scores.length);
+  let meanCost = 0;
+  for (let i = 0; i < n; i++) {
+    softmaxRow(scores, probs, i * count, count);
+    for (let k = 0; k < count; k++) meanCost += (probs[i * count + k]! * madds[k]!) / n;
+  }
+  const cost = costLoss(meanCost, madds[count - 1]!, config.target_madds);
+  let task = 0;
+  let sgs = 0;
+  for (let i = 0; i < n; i++) {
+    const at = i * count;
+    const source = rows[i]! * count;
+    // The task and the cost are linear in the probabilities: dL/ds_k = p_k (v_k − Σ p v).
+    let expected = 0;
+    let expectedTask = 0;
+    const value = (k: number) =>
+      (config.task_weight * targets.losses[source + k]! + config.cost_weight * cost.slope * madds[k]!) / n;
+    for (let k = 0; k < count; k++) {
+      expected += probs[at + k]! * value(k);
+      expectedTask += probs[at + k]! * targets.losses[source + k]!;
+    }
+    task += expectedTask / n;
+    const target = sgsTarget(targets.correct, source, count, config.sgs);
+    for (let k = 0; k < count; k++) {
+      let slope = probs[at + k]! * (value(k) - expected);
+      if (target !== null) slope += (config.sgs_weight * (probs[at + k]! - (k === target ? 1 : 0))) / n;
+      dscores[at + k] = slope;
+    }
+    if (target !== null) sgs -= Math.log(Math.max(probs[at + target]!, 1e-300)) / n;
+  }
+  return { task, cost: cost.value, sgs };
+}
+
+function softmaxRow(scores: Float64Array, probs: Float64Array, at: number, count: number): void {
+  let top = Number.NEGATIVE_INFINITY;
+  for (let k = 0; k < count; k++) top = Math.max(top, scores[at + k]!);
+  let sum = 0;
+  for (let k = 0; k < count; k++) {
+    probs[at + k] = Math.exp(scores[at + k]! - top);
+    sum += probs[at + k]!;
+  }
+  for (let k = 0; k < count; k++) probs[at + k] = probs[at + k]! / sum;
+}

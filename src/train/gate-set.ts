@@ -1,0 +1,66 @@
+/**
+ * What the gate learns from, computed once: with backbone, encoder and attention frozen, an image is its reduced features,
+ * and its loss at every candidate is a constant.
+ */
+import type { Backend } from "../backend/backend.js";
+import type { Batch } from "../data/batch.js";
+import { Plan } from "../engine/plan.js";
+import type { Supernet } from "../models/build.js";
+import type { GateTargets } from "./gate-loss.js";
+
+export interface GateSet extends GateTargets {
+  /** Reduced features that the gate reads, [image][feature]. */
+  features: Float32Array;
+  /** Number of features. */
+  width: number;
+  images: number;
+}
+
+/** One pass over `batches`: to the gate, then every candidate. Only for networks with one gate. */
+export async function gateSet(
+  backend: Backend,
+  net: Supernet,
+  span: number,
+  batches: AsyncIterable<Batch>,
+  batch: number,
+  onProgress?: (images: number) => void,
+): Promise<GateSet> {
+  const gate = net.gates[0]!;
+  const { candidates } = gate;
+  const plan = new Plan(backend, net, span, { batch, slots: candidates, dynamic: true });
+  const features: Float32Array[] = [];
+  const losses: number[] = [];
+  const correct: number[] = [];
+  let images = 0;
+  try {
+    const classes = net.spec.classes;
+    for await (const { images: pixels, labels, size } of batches) {
+      backend.f32.set(pixels, plan.input / 4);
+      features.push(plan.gateFeatures(size));
+      const at = losses.length;
+      candidates.forEach((slot, k) => {
+        plan.run(size, slot);
+        const logits = backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
+        for (let i = 0; i < size; i++) {
+          const row = logits.subarray(i * classes, (i + 1) * classes);
+          const top = row.reduce((a, b) => Math.max(a, b));
+          const sum = row.reduce((s, logit) => s + Math.exp(logit - top), 0);
+          losses[at + i * candidates.length + k] = Math.log(sum) + top - row[labels[i]!]!;
+          correct[at + i * candidates.length + k] = row.indexOf(top) === labels[i] ? 1 : 0;
+        }
+      });
+      images += size;
+      onProgress?.(images);
+    }
+  } finally {
+    plan.dispose();
+  }
+  const width = gate.head.cin[0]!;
+  const all = new Float32Array(images * width);
+  let at = 0;
+  for (const part of features) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return { features: all, width, images, losses: Float32Array.from(losses), correct: Uint8Array.from(correct) };
+}

@@ -1,0 +1,113 @@
+/**
+ * The walk of stage II's Gumbel form: computed at the widest candidate and masked by each image's choice, so that the choice
+ * receives a gradient. Masks multiply after every convolution whose output slims and again after its norm; norms mix the
+ * candidates' running statistics. With a one-hot choice the logits equal those of the chosen width. PUBLISHED_CODE 33–37.
+ */
+import type { Conv, Depthwise, Gate, Norm } from "../nn/layers.js";
+import { NORM_EPS } from "../nn/layers.js";
+import { channelsAt, type Slot, slotIndex } from "../nn/width.js";
+import type { Activation } from "../ops/activation.js";
+import { affine } from "../ops/affine.js";
+import { conv } from "../ops/conv.js";
+import { depthwise } from "../ops/depthwise.js";
+import { groupNorm } from "../ops/norm.js";
+import { mix, normFactors, straightThrough } from "../ops/mix.js";
+import type { Tape } from "../ops/tape.js";
+import type { Tensor } from "../ops/tensor.js";
+import { TrainExec, type Weights } from "./forward.js";
+
+/** What one gate did with a batch. */
+export interface GateDecision {
+  gate: Gate;
+  /** (N, 1, 1, candidates) */
+  scores: Tensor;
+  choice: Tensor;
+  soft: Float64Array;
+  /** Index into the candidates, by image. */
+  picked: Int32Array;
+}
+
+export class MaskedExec extends TrainExec {
+  readonly decisions: GateDecision[] = [];
+  #current: GateDecision | null = null;
+
+  /** `noise[gate]`: Gumbel noise, N · candidates values. Only the gates' heads get gradients. */
+  constructor(
+    tape: Tape,
+    weights: Weights,
+    readonly noise: readonly Float32Array[],
+  ) {
+    super(tape, weights, { momentum: () => 0, slot: 0 });
+  }
+
+  override gate(gate: Gate, reduced: Tensor): Slot {
+    const { span, grads } = this.weights;
+    const [coutMax, cinMax] = gate.head.weight.shape as [number, number];
+    const weight = { w: gate.head.weight.in(span), dw: gate.head.weight.in(grads), wt: 0, bias: 0, dbias: 0 };
+    const at = this.weights.transposed?.at(gate.head) ?? 0;
+    const full = { ...weight, wt: at, cinMax, coutMax, kernel: 1, stride: 1, pad: 0 };
+    const scores = conv(this.tape, reduced, full, gate.candidates.length);
+    this.#current = { gate, scores, ...straightThrough(this.tape, scores, this.noise[gate.index]!) };
+    this.decisions.push(this.#current);
+    return gate.candidates[gate.candidates.length - 1]!;
+  }
+
+  override conv(x: Tensor, layer: Conv, norm: Norm | null, act: Activation, slot: Slot): Tensor {
+    const { span, transposed } = this.weights;
+    const [coutMax, cinMax] = layer.weight.shape as [number, number];
+    const frozen = { w: layer.weight.in(span), dw: 0, wt: transposed!.at(layer), dbias: 0, cinMax, coutMax };
+    const bias = layer.bias === null ? 0 : layer.bias.in(span);
+    const { kernel, stride, pad } = layer;
+    const y = conv(this.tape, x, { ...frozen, bias, kernel, stride, pad }, channelsAt(layer.cout, slot));
+    return this.#finish(y, layer.cout, norm, act);
+  }
+
+  override depthwise(x: Tensor, layer: Depthwise, norm: Norm, act: Activation): Tensor {
+    const { kernel, stride, pad } = layer;
+    const weight = { w: layer.weight.in(this.weights.span), dw: 0, cMax: layer.weight.shape[0]!, kernel, stride, pad };
+    return this.#finish(depthwise(this.tape, x, weight), layer.widths, norm, act);
+  }
+
+  /** mask, norm, mask, activation. */
+  #finish(y: Tensor, widths: readonly number[], norm: Norm | null, act: Activation): Tensor {
+    const mask = widths.length > 1 ? this.#mask(widths, y.c) : null;
+    if (norm === null) return mask === null && act === "none" ? y : affine(this.tape, y, mask, null, act);
+    const masked = mask === null ? y : affine(this.tape, y, mask, null, "none");
+    const normed = norm.kind === "gn" ? this.#groupNorm(masked, norm) : this.#mixedNorm(masked, norm);
+    return affine(this.tape, normed, mask, null, act);
+  }
+
+  /** Which channels each image's choice keeps. */
+  #mask(widths: readonly number[], c: number): Tensor {
+    const { gate, choice } = this.#current!;
+    const table = gate.candidates.map((k) => Float32Array.from({ length: c }, (_, j) => (j < widths[k]! ? 1 : 0)));
+    return mix(this.tape, choice, table);
+  }
+
+  #mixedNorm(x: Tensor, norm: Norm): Tensor {
+    const { gate, choice } = this.#current!;
+    const values = (param: { in(span: number): number }, count: number) => {
+      const at = param.in(this.weights.span) / 4;
+      return this.tape.backend.f32.slice(at, at + count);
+    };
+    // Beyond a candidate's own width its statistics count as 0.
+    const table = (key: "mean" | "var") =>
+      gate.candidates.map((k) => {
+        const slot = slotIndex(norm.widths, k);
+        const padded = new Float32Array(x.c);
+        padded.set(values(norm.stats[slot]![key], norm.widths[slot]!));
+        return padded;
+      });
+    const mean = mix(this.tape, choice, table("mean"));
+    const variance = mix(this.tape, choice, table("var"));
+    const gamma = values(norm.weight, x.c);
+    const { scale, shift } = normFactors(this.tape, mean, variance, gamma, values(norm.bias, x.c), NORM_EPS);
+    return affine(this.tape, x, scale, shift, "none");
+  }
+
+  #groupNorm(x: Tensor, norm: Norm): Tensor {
+    const { span } = this.weights;
+    const weight = { gamma: norm.weight.in(span), beta: norm.bias.in(span), dgamma: 0, dbeta: 0, eps: NORM_EPS };
+    return groupNorm(this.tape, x, weight, "none");
+  }
+}

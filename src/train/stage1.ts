@@ -1,0 +1,209 @@
+/**
+ * Stage I: the supernet. Each step trains the widest, some random and the slimmest sub-network on one batch (sandwich rule),
+ * gradients added up; the narrower ones learn from the EMA teacher (in-place bootstrapping). PAPER: DS-Net, 3.2.
+ */
+import { Plan } from "../engine/plan.js";
+import { splitAtGate, topSlot, walkOn } from "../models/build.js";
+import type { Walk } from "../nn/blocks.js";
+import { NORM_MOMENTUM } from "../nn/layers.js";
+import type { Slot } from "../nn/width.js";
+import { crossEntropy, type Target } from "../ops/loss.js";
+import { Tape } from "../ops/tape.js";
+import { Tensor } from "../ops/tensor.js";
+import { Philox } from "../random/philox.js";
+import type { TrainConfig } from "./config.js";
+import { TrainExec } from "./forward.js";
+import type { Learner } from "./learner.js";
+
+export type Stage1Config = Pick<
+  TrainConfig,
+  "seed" | "smoothing" | "drop" | "bootstrap" | "random_widths" | "model_ema_decay"
+>;
+
+interface Pass {
+  name: "largest" | "random" | "smallest";
+  slot: Slot;
+}
+
+export interface Stage1Losses {
+  largest: number;
+  /** Mean over the random widths; absent where there are none. */
+  random?: number;
+  smallest?: number;
+}
+
+export class Stage1 {
+  readonly #learner: Learner;
+  readonly #config: Stage1Config;
+  /** The teacher at every slot it may be asked for. */
+  readonly #teacher: Plan | null;
+  readonly #batch: number;
+
+  constructor(learner: Learner, config: Stage1Config, batch: number) {
+    this.#learner = learner;
+    this.#config = config;
+    this.#batch = batch;
+    const { backend, net, teacher } = learner;
+    const top = topSlot(net);
+    const numbered = Array.from({ length: net.widths }, (_, k) => k);
+    const slots: Slot[] = config.bootstrap === "ensemble" ? [top, ...numbered] : [top];
+    const taught = config.bootstrap === "inplace" || config.bootstrap === "ensemble";
+    this.#teacher = taught ? new Plan(backend, net, teacher, { batch, slots, dynamic: false }) : null;
+  }
+
+  /** The widths of step `step`: the same for a seed, whatever came before. */
+  passes(step: number): Pass[] {
+    const { net } = this.#learner;
+    const passes: Pass[] = [{ name: "largest", slot: topSlot(net) }];
+    if (net.widths === 1) return passes;
+    // Without the slimmest, which has its own pass; nor the widest where that is `largest` already.
+    const highest = net.largestIsNumbered ? net.widths - 2 : net.widths - 1;
+    const random = new Philox(this.#config.seed, step, "widths");
+    for (let i = 0; i < this.#config.random_widths && highest >= 1; i++) {
+      passes.push({ name: "random", slot: 1 + random.int(highest) });
+    }
+    passes.push({ name: "smallest", slot: 0 });
+    return passes;
+  }
+
+  /**
+   * Adds the gradients of all passes to the learner's (zeroed here). `step` counts from 0 over the whole stage and keys
+   * widths and dropout. Weights are not touched, running statistics are.
+   */
+  backward(images: Tensor, labels: number, step: number): Stage1Losses {
+    const { backend, net } = this.#learner;
+    const passes = this.passes(step);
+    this.#learner.zeroGrads();
+    return backend.arena.scope(() => {
+      const targets = this.#targets(images, labels, passes);
+      const losses = new Map<Pass, number>();
+      // Passes that begin at one slot share everything before the first gate: run it once, forward and backward.
+      const early = (pass: Pass): Slot => (pass.slot === "largest" ? "largest" : 0);
+      for (const start of new Set(passes.map(early))) {
+        const group = passes.filter((pass) => early(pass) === start);
+        backend.arena.scope(() => this.#group(images, start, group, targets, losses, step));
+      }
+      const random = passes.filter((p) => p.name === "random").map((p) => losses.get(p)!);
+      const result: Stage1Losses = { largest: losses.get(passes[0]!)! };
+      if (random.length > 0) result.random = random.reduce((a, b) => a + b, 0) / random.length;
+      if (net.widths > 1) result.smallest = losses.get(passes[passes.length - 1]!)!;
+      return result;
+    });
+  }
+
+  #group(
+    images: Tensor,
+    start: Slot,
+    group: readonly Pass[],
+    targets: (pass: Pass) => Target,
+    losses: Map<Pass, number>,
+    step: number,
+  ): void {
+    const { backend, net, weights } = this.#learner;
+    const { head, tail } = splitAtGate(net);
+    const headTape = new Tape(backend);
+    // The shared part sees the batch once but stands for every pass: its statistics move as if it had seen it each time.
+    const momentum = 1 - (1 - NORM_MOMENTUM) ** group.length;
+    const headExec = new TrainExec(headTape, weights, { momentum: () => momentum, slot: start });
+    const walk = walkOn<Tensor>(head, headExec, { x: images, slot: start, input: null, reduced: null });
+    if (head.length > 0) for (const t of crossing(walk)) t.grad = zeros(headTape, t);
+    for (const pass of group) {
+      backend.arena.scope(() => {
+        const tape = new Tape(backend);
+        const dropout = pass.name === "largest" ? this.#dropout(tape, images.n, step) : null;
+        const exec = new TrainExec(tape, weights, { momentum: () => NORM_MOMENTUM, slot: pass.slot, dropout });
+        const slot = head.length > 0 ? walk.slot : pass.slot;
+        const logits = walkOn(tail, exec, { ...walk, slot }).x;
+        losses.set(pass, crossEntropy(tape, logits, targets(pass)));
+        if (pass.name === "largest" && this.#config.bootstrap === "distill") this.#rememberOnline(logits);
+        tape.backward();
+      });
+    }
+    headTape.backward();
+  }
+
+  /** What each pass learns: labels for the widest, the teacher's probabilities for the others. */
+  #targets(images: Tensor, labels: number, passes: readonly Pass[]): (pass: Pass) => Target {
+    const { backend, net } = this.#learner;
+    const { bootstrap, smoothing } = this.#config;
+    const hard: Target = { labels, smoothing };
+    if (bootstrap === "none" || net.widths === 1) return () => hard;
+    const probs = backend.arena.alloc(images.n * net.spec.classes * 4);
+    if (bootstrap === "distill") {
+      this.#online = probs;
+      return (pass) => (pass.name === "largest" ? hard : { probs });
+    }
+    this.#teach(images, topSlot(net), probs);
+    if (bootstrap === "inplace") return (pass) => (pass.name === "largest" ? hard : { probs });
+    const ensemble = backend.arena.alloc(images.n * net.spec.classes * 4);
+    this.#ensemble(images, probs, passes, ensemble);
+    return (pass) => (pass.name === "largest" ? hard : { probs: pass.name === "random" ? probs : ensemble });
+  }
+
+  /** Where in-place distillation keeps the online widest network's probabilities of this step. */
+  #online = 0;
+
+  #rememberOnline(logits: Tensor): void {
+    this.#softmax(logits.at, this.#online, logits.n);
+  }
+
+  /** The teacher's probabilities at a slot. */
+  #teach(images: Tensor, slot: Slot, probs: number): void {
+    const teacher = this.#teacher!;
+    const { u8 } = this.#learner.backend;
+    teacher.refresh();
+    u8.copyWithin(teacher.input, images.at, images.at + images.size * 4);
+    teacher.run(images.n, slot);
+    this.#softmax(teacher.logits, probs, images.n);
+  }
+
+  /** Mean of the teacher's probabilities at the widest and at this step's random widths. */
+  #ensemble(images: Tensor, widest: number, passes: readonly Pass[], out: number): void {
+    const { backend, net } = this.#learner;
+    const count = images.n * net.spec.classes;
+    const random = passes.filter((p) => p.name === "random");
+    const sum = Float64Array.from(backend.f32.subarray(widest / 4, widest / 4 + count));
+    for (const pass of random) {
+      this.#teach(images, pass.slot, out);
+      const f32 = backend.f32;
+      for (let i = 0; i < count; i++) sum[i] = sum[i]! + f32[out / 4 + i]!;
+    }
+    for (let i = 0; i < count; i++) backend.f32[out / 4 + i] = sum[i]! / (random.length + 1);
+  }
+
+  #softmax(logits: number, probs: number, n: number): void {
+    this.#learner.backend.call({ op: "softmax", x: logits, y: probs, n, c: this.#learner.net.spec.classes });
+  }
+
+  #dropout(tape: Tape, n: number, step: number): Tensor | null {
+    const { drop, seed } = this.#config;
+    if (drop <= 0) return null;
+    const c = this.#learner.net.classifier.cin.at(-1)!;
+    const factor = tape.tensor(n, 1, 1, c, false);
+    const random = new Philox(seed, step, "dropout");
+    const kept = 1 / (1 - drop);
+    const { f32 } = this.#learner.backend;
+    for (let i = 0; i < n * c; i++) f32[factor.at / 4 + i] = random.float() < drop ? 0 : kept;
+    return factor;
+  }
+
+  dispose(): void {
+    this.#teacher?.dispose();
+  }
+
+  get batch(): number {
+    return this.#batch;
+  }
+}
+
+/** The tensors that a walk takes from before the gate to behind it. */
+function crossing(walk: Walk<Tensor>): Set<Tensor> {
+  return new Set([walk.x, walk.input, walk.reduced].filter((t): t is Tensor => t?.needsGrad === true));
+}
+
+/** A gradient of zero, to which every pass adds its share. */
+function zeros(tape: Tape, t: Tensor): Tensor {
+  const zero = tape.tensor(t.n, t.h, t.w, t.c, false);
+  tape.backend.call({ op: "fill", x: zero.at, count: zero.size, value: 0 });
+  return zero;
+}

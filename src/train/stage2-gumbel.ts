@@ -1,0 +1,202 @@
+/**
+ * Stage II, the paper's form: straight-through Gumbel-softmax over the candidates, task loss through the masked network,
+ * MAdds loss and SGS. Works with several gates. `compat: "published"` follows the authors' code (PUBLISHED_CODE 12, 14, 19).
+ */
+import { gatedMadds } from "../cost/gated.js";
+import type { Batch } from "../data/batch.js";
+import { Plan } from "../engine/plan.js";
+import { splitAtGate, walkOn } from "../models/build.js";
+import { crossEntropy } from "../ops/loss.js";
+import { Tape } from "../ops/tape.js";
+import { Tensor } from "../ops/tensor.js";
+import { Philox } from "../random/philox.js";
+import type { TrainConfig } from "./config.js";
+import { costLoss, sgsTarget } from "./gate-loss.js";
+import type { Input } from "./input.js";
+import type { Learner } from "./learner.js";
+import { type GateDecision, MaskedExec } from "./masked.js";
+
+/** The published code divides MAdds by this. */
+const PUBLISHED_UNIT = 1e9;
+
+export interface GumbelStep {
+  task: number;
+  cost: number;
+  sgs: number;
+  /** Of this batch, at the noisy choices. */
+  accuracy: number;
+  madds: number;
+}
+
+export class Stage2Gumbel {
+  readonly #learner: Learner;
+  readonly #config: TrainConfig;
+  readonly #input: Input;
+  readonly #plan: Plan;
+
+  /** The plan's weights are the student's, whose backbone is frozen: it is compiled once. */
+  constructor(learner: Learner, config: TrainConfig, input: Input) {
+    this.#learner = learner;
+    this.#config = config;
+    this.#input = input;
+    const { backend, net, student } = learner;
+    const candidates = net.gates[0]!.candidates;
+    const slots = [candidates[0]!, candidates[candidates.length - 1]!];
+    this.#plan = new Plan(backend, net, student, { batch: config.batch_size, slots, dynamic: true });
+  }
+
+  /** One optimiser step on the heads. `step` counts over the whole stage and keys the noise. */
+  step(batch: Batch, step: number, lr: number): GumbelStep {
+    const { backend, net, weights } = this.#learner;
+    const { config } = { config: this.#config };
+    const plan = this.#plan;
+    const n = batch.size;
+    this.#learner.zeroGrads();
+    const result = backend.arena.scope(() => {
+      this.#input.write(batch.images, batch.labels);
+      backend.f32.set(batch.images, plan.input / 4);
+      const easy = this.#easy(batch);
+      const noise = net.gates.map((gate) => gumbel(n * gate.candidates.length, config.seed, step, gate.index));
+      const tape = new Tape(backend);
+      const exec = new MaskedExec(tape, weights, noise);
+      const at = plan.runToGate(n);
+      const tensor = (a: { at: number; h: number; w: number; c: number } | null) =>
+        a === null ? null : new Tensor(a.at, n, a.h, a.w, a.c, false);
+      const walk = { x: tensor(at.x)!, slot: 0, input: tensor(at.input), reduced: tensor(at.reduced) };
+      const logits = walkOn<Tensor>(splitAtGate(net).tail, exec, walk).x;
+      const right = countRight(backend.f32, logits, batch.labels);
+      const task = crossEntropy(tape, logits, { labels: this.#input.labels, smoothing: config.smoothing });
+      this.#scaleGrad(logits, config.gate.task_weight);
+      const cost = this.#cost(tape, exec.decisions, n);
+      const sgs = this.#sgs(tape, exec.decisions, easy, n);
+      tape.backward();
+      return { task, cost: cost.loss, sgs, accuracy: right / n, madds: cost.mean };
+    });
+    const decay = config.gate.weight_decay;
+    this.#learner.step(["gate"], { lr, momentum: config.momentum, weightDecay: decay });
+    return result;
+  }
+
+  /** SGS target of each image: 0, the last candidate, or −1 for none. Judged by the frozen network, without noise. */
+  #easy(batch: Batch): Int32Array {
+    const { backend, net } = this.#learner;
+    const { candidates } = net.gates[0]!;
+    const last = candidates.length - 1;
+    const ends = [candidates[0]!, candidates[last]!];
+    const correct = ends.map((slot) => {
+      this.#plan.run(batch.size, slot);
+      const logits = backend.f32.subarray(this.#plan.logits / 4, this.#plan.logits / 4 + batch.size * net.spec.classes);
+      return Array.from(batch.labels, (label, i) => {
+        const row = logits.subarray(i * net.spec.classes, (i + 1) * net.spec.classes);
+        return row.indexOf(row.reduce((a, b) => Math.max(a, b))) === label ? 1 : 0;
+      });
+    });
+    return Int32Array.from(batch.labels, (_, i) => {
+      const pair = Uint8Array.of(correct[0]![i]!, correct[1]![i]!);
+      const target = sgsTarget(pair, 0, 2, this.#config.gate.sgs);
+      return target === null ? -1 : target === 0 ? 0 : last;
+    });
+  }
+
+  /** Adds the cost's gradient to the choices. */
+  #cost(tape: Tape, decisions: readonly GateDecision[], n: number): { loss: number; mean: number } {
+    const { net, backend } = this.#learner;
+    const { gate, compat } = this.#config;
+    const published = compat === "published";
+    const count = (d: GateDecision) => d.gate.candidates.length;
+    const costs = Array.from({ length: n }, (_, i) =>
+      gatedMadds(
+        net,
+        decisions.map((d) => Float64Array.from({ length: count(d) }, (_, k) => (k === d.picked[i] ? 1 : 0))),
+        published,
+      ),
+    );
+    const mean = costs.reduce((sum, c) => sum + c.madds, 0) / n;
+    const widest = decisions.map((d) =>
+      Float64Array.from({ length: count(d) }, (_, k) => (k === count(d) - 1 ? 1 : 0)),
+    );
+    const unit = published ? PUBLISHED_UNIT : gatedMadds(net, widest).madds;
+    const { value, slope } = costLoss(mean, unit, published ? null : gate.target_madds);
+    decisions.forEach((d, g) => {
+      tape.receive(d.choice, (dx) => {
+        for (let i = 0; i < n; i++) {
+          for (let k = 0; k < count(d); k++) {
+            backend.f32[dx / 4 + i * count(d) + k] = (gate.cost_weight * slope * costs[i]!.gradient[g]![k]!) / n;
+          }
+        }
+      });
+    });
+    return { loss: value, mean };
+  }
+
+  /**
+   * Label-smoothed cross-entropy against the targets, mean over images and gates. Scores are the gate's own; the published
+   * code feeds the noisy softmax through a second softmax.
+   */
+  #sgs(tape: Tape, decisions: readonly GateDecision[], targets: Int32Array, n: number): number {
+    const { backend } = this.#learner;
+    const { gate, smoothing, compat } = this.#config;
+    if (gate.sgs === "none") return 0;
+    let loss = 0;
+    for (const d of decisions) {
+      const count = d.gate.candidates.length;
+      const scores = backend.f32.slice(d.scores.at / 4, d.scores.at / 4 + n * count);
+      const published = compat === "published";
+      const gradient = new Float64Array(n * count);
+      const weight = gate.sgs_weight / (n * decisions.length);
+      for (let i = 0; i < n; i++) {
+        const row = Float64Array.from({ length: count }, (_, k) =>
+          published ? d.soft[i * count + k]! : scores[i * count + k]!,
+        );
+        const top = row.reduce((a, b) => Math.max(a, b));
+        const lse = top + Math.log(row.reduce((sum, s) => sum + Math.exp(s - top), 0));
+        for (let k = 0; k < count; k++) {
+          const t = smoothing / count + (k === targets[i] ? 1 - smoothing : 0);
+          loss += (t * (lse - row[k]!)) / (n * decisions.length);
+          gradient[i * count + k] = weight * (Math.exp(row[k]! - lse) - t);
+        }
+      }
+      // In the published form the gradient is that of the softmax, which passes it on to the scores.
+      if (published) throughSoftmax(gradient, d.soft, n, count);
+      tape.receive(d.scores, (dx) => {
+        for (let i = 0; i < n * count; i++) backend.f32[dx / 4 + i] = gradient[i]!;
+      });
+    }
+    return loss;
+  }
+
+  #scaleGrad(t: Tensor, factor: number): void {
+    if (factor === 1 || t.grad === null) return;
+    const { f32 } = this.#learner.backend;
+    for (let i = 0; i < t.size; i++) f32[t.grad.at / 4 + i] = f32[t.grad.at / 4 + i]! * factor;
+  }
+
+  dispose(): void {
+    this.#plan.dispose();
+  }
+}
+
+/** −log(−log u), keyed by step and gate. */
+function gumbel(count: number, seed: number, step: number, gate: number): Float32Array {
+  const random = new Philox(seed, step, gate, "gumbel");
+  return Float32Array.from({ length: count }, () => -Math.log(-Math.log(random.float() * (1 - 2 ** -23) + 2 ** -24)));
+}
+
+function throughSoftmax(gradient: Float64Array, soft: Float64Array, n: number, count: number): void {
+  for (let i = 0; i < n; i++) {
+    let mean = 0;
+    for (let k = 0; k < count; k++) mean += soft[i * count + k]! * gradient[i * count + k]!;
+    for (let k = 0; k < count; k++) {
+      gradient[i * count + k] = soft[i * count + k]! * (gradient[i * count + k]! - mean);
+    }
+  }
+}
+
+function countRight(f32: Float32Array, logits: Tensor, labels: Int32Array): number {
+  let right = 0;
+  labels.forEach((label, i) => {
+    const row = f32.subarray(logits.at / 4 + i * logits.c, logits.at / 4 + (i + 1) * logits.c);
+    if (row.indexOf(row.reduce((a, b) => Math.max(a, b))) === label) right++;
+  });
+  return right;
+}

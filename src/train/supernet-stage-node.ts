@@ -1,0 +1,173 @@
+/** Stage I's loop: batches, steps, checkpoints, an evaluation on held-out images after every epoch. */
+import { measure } from "../evaluate/measure.js";
+import { DivergedError } from "../errors.js";
+import { allocSpan } from "../models/state.js";
+import type { Tensor } from "../ops/tensor.js";
+import { checkpoint, modelFile } from "./checkpoint.js";
+import { addLosses, type Progress, takeMeans, toState } from "./progress.js";
+import { Recalibration } from "./recalibrate.js";
+import { learningRate } from "./schedule.js";
+import { EVALUATION_BATCH, type Session } from "./session-node.js";
+import { Stage1 } from "./stage1.js";
+
+/** Steps between lines in metrics.jsonl. */
+const LOG_INTERVAL = 20;
+/** Steps in a row with NaN or infinity that end a run. */
+const MAX_BAD = 3;
+/** Batches that the recalibration before an epoch's evaluation averages over. */
+const QUICK_RECALIBRATION = 20;
+
+/** Runs stage I from where `progress` stands. Returns false when it was interrupted; a checkpoint is then saved. */
+export async function supernetStage(session: Session, progress: Progress): Promise<boolean> {
+  const { config, backend, net, learner, data, folder } = session;
+  const stage1 = new Stage1(learner, config, config.batch_size);
+  const { steps } = data.train;
+  try {
+    for (; progress.epoch < config.epochs; progress.epoch++) {
+      const started = performance.now();
+      const from = progress.step - progress.epoch * steps;
+      for await (const batch of data.train.batches(progress.epoch, { from })) {
+        const images = session.input.write(batch.images, batch.labels);
+        const t = config.compat === "published" ? progress.epoch : progress.step / steps;
+        const lr = learningRate(config, t);
+        step(session, stage1, images, progress, lr);
+        const done = progress.step - progress.epoch * steps;
+        if (progress.step % LOG_INTERVAL === 0) logStep(session, progress, lr);
+        session.emit({
+          type: "step",
+          stage: "supernet",
+          epoch: progress.epoch + 1,
+          step: done,
+          steps,
+          images: done * config.batch_size,
+          loss: meanSoFar(progress),
+          lr,
+        });
+        const interrupted = session.signal?.aborted === true;
+        const recover = config.recovery_interval > 0 && progress.step % config.recovery_interval === 0;
+        if ((interrupted || recover) && done < steps) await save(session, progress);
+        if (interrupted && done < steps) return false;
+        // Let signals and other work in: a step itself is synchronous.
+        await new Promise(setImmediate);
+      }
+      const seconds = (performance.now() - started) / 1000;
+      const loss = takeMeans(progress);
+      const accuracy = await heldOutAccuracy(session);
+      const numbered = Object.values(accuracy);
+      const mean = numbered.reduce((a, b) => a + b, 0) / numbered.length;
+      const better = mean > progress.best;
+      progress.best = Math.max(progress.best, mean);
+      const row = { ...prefixed("loss_", loss), ...prefixed("top1_", accuracy), loss_task: null, loss_cost: null };
+      folder.epoch({
+        stage: "supernet",
+        epoch: progress.epoch + 1,
+        ...row,
+        loss_sgs: null,
+        top1_dynamic: null,
+        madds: null,
+      });
+      const next: Progress = { ...progress, epoch: progress.epoch + 1 };
+      if (better) await folder.save("best", modelFile(learner, session.about, { training: toState(next) }));
+      await save(session, next);
+      session.emit({
+        type: "epoch",
+        stage: "supernet",
+        epoch: progress.epoch + 1,
+        epochs: config.epochs,
+        seconds,
+        imagesPerSecond: ((steps - from) * config.batch_size) / seconds,
+        loss,
+        accuracy,
+      });
+      if (session.signal?.aborted) return false;
+    }
+    return true;
+  } finally {
+    stage1.dispose();
+  }
+  function step(s: Session, stage: Stage1, images: Tensor, p: Progress, lr: number): void {
+    learner.saveStatistics();
+    const losses = stage.backward(images, s.input.labels, p.step);
+    const broken = Object.entries(losses).find(([, value]) => !Number.isFinite(value));
+    const parameter = broken ? null : learner.nonfiniteGradient();
+    p.step++;
+    if (broken || parameter !== null) {
+      learner.restoreStatistics();
+      p.bad++;
+      const where = broken ? `the loss of the ${broken[0]} width` : `the gradient of ${parameter}`;
+      const message = `step ${p.step}: NaN or infinity in ${where}`;
+      if (p.bad >= MAX_BAD) {
+        throw new DivergedError(
+          `${message}, ${MAX_BAD} steps in a row; training stopped, the last checkpoint in ${folder.path} is kept. Lower lr, or raise warmup_epochs.`,
+        );
+      }
+      s.emit({ type: "warning", message: `${message}; the step is skipped` });
+      return;
+    }
+    p.bad = 0;
+    learner.step(["decayed", "plain"], { lr, momentum: config.momentum, weightDecay: config.weight_decay });
+    learner.ema(config.model_ema_decay);
+    addLosses(p, { ...losses });
+  }
+
+  async function heldOutAccuracy(s: Session): Promise<Record<string, number>> {
+    // On a copy, so that an evaluation leaves no trace in the training.
+    const copy = allocSpan(backend, net.layout.floats);
+    try {
+      backend.u8.copyWithin(copy, learner.student, learner.student + net.layout.floats * 4);
+      await recalibrateSpan(s, copy, QUICK_RECALIBRATION, null);
+      const measured = await measure(backend, net, copy, data.heldOut.inOrder(), {
+        batch: Math.max(config.batch_size, EVALUATION_BATCH),
+        onProgress: (done) => s.emit({ type: "phase", name: "evaluate", done, total: data.heldOut.dataset.length }),
+      });
+      return Object.fromEntries(
+        measured.widths.map((w) => [String(w.width), w.correct.reduce((a, b) => a + b, 0) / w.correct.length]),
+      );
+    } finally {
+      backend.arena.free(copy);
+    }
+  }
+}
+
+/** Measures every width's statistics in `span` on clean training images (augmented ones in the published way). */
+export async function recalibrateSpan(
+  session: Session,
+  span: number,
+  batches: number,
+  phase: string | null,
+): Promise<void> {
+  const { config, backend, net, data, input } = session;
+  const recalibration = new Recalibration(backend, net, span, config.compat);
+  const total = Math.min(batches, data.train.steps);
+  let done = 0;
+  for await (const batch of data.train.batches(0, { clean: config.compat !== "published" })) {
+    recalibration.add(input.write(batch.images, batch.labels));
+    done++;
+    if (phase !== null) session.emit({ type: "phase", name: phase, done, total });
+    if (done >= total) break;
+  }
+}
+
+async function save(session: Session, progress: Progress): Promise<void> {
+  await session.folder.save("last", checkpoint(session.learner, session.about, toState(progress)));
+}
+
+function logStep(session: Session, progress: Progress, lr: number): void {
+  session.folder.step({
+    stage: progress.stage,
+    epoch: progress.epoch + 1,
+    step: progress.step,
+    lr,
+    ...prefixed("loss_", meanSoFar(progress)),
+  });
+}
+
+function meanSoFar(progress: Progress): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(progress.sums).map(([name, sum]) => [name, sum / Math.max(progress.summed, 1)]),
+  );
+}
+
+export function prefixed<T>(prefix: string, record: Readonly<Record<string, T>>): Record<string, T> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [prefix + key, value]));
+}

@@ -1,0 +1,88 @@
+/** A training run from its configuration to its report: stage I, recalibration, stage II, evaluation. */
+import { join } from "node:path";
+import type { TrainConfig } from "./config.js";
+import type { TrainEvent, TrainResult } from "./events.js";
+import { finish } from "./finish-node.js";
+import { gateStage } from "./gate-stage-node.js";
+import { checkpoint, restore } from "./checkpoint.js";
+import { fromState, type Progress, startOf, toState } from "./progress.js";
+import { RunFolder } from "./run-folder-node.js";
+import { openSession, type Session } from "./session-node.js";
+import { recalibrateSpan, supernetStage } from "./supernet-stage-node.js";
+
+export interface TrainOptions {
+  /** Aborting finishes the step, saves, and resolves with `interrupted`. */
+  signal?: AbortSignal;
+  /** Go on with the run in the folder. */
+  resume?: boolean;
+  onEvent?: (event: TrainEvent) => void;
+}
+
+/**
+ * Trains a network in both stages and writes the run folder (args.yaml, results.csv, metrics.jsonl, last and best
+ * checkpoints, report.html). Same configuration and kernel build, same bits, however often it is stopped and resumed and
+ * for any number of threads and workers.
+ *
+ * Throws UsageError (configuration, folder in use), DataError, FormatError, StorageError, DivergedError.
+ */
+export async function train(config: TrainConfig, options: TrainOptions = {}): Promise<TrainResult> {
+  const { signal, resume = false, onEvent = () => {} } = options;
+  const started = new Date();
+  const folder = await RunFolder.open(config.output, config, { resume });
+  let session: Session | undefined;
+  try {
+    session = await openSession(config, folder, onEvent, signal);
+    for (const message of folder.warnings) onEvent({ type: "warning", message });
+    let progress = startOf("supernet");
+    if (folder.checkpoint) {
+      restore(session.learner, folder.checkpoint);
+      progress = fromState(folder.checkpoint.training);
+      const build = folder.checkpoint.kernelBuild;
+      if (build !== session.backend.build) {
+        const message = `the run so far was computed by ${build}, it goes on with ${session.backend.build}: the last bits may differ`;
+        onEvent({ type: "warning", message });
+      }
+    }
+    onEvent({ type: "start", facts: facts(session) });
+    const finished = await stages(session, progress, started);
+    const none = { evaluation: undefined, report: "", model: join(folder.path, "last.safetensors"), interrupted: true };
+    if (finished === null) return none;
+    onEvent({ type: "saved", path: finished.model });
+    return { ...finished, interrupted: false };
+  } finally {
+    await session?.close();
+    await folder.close();
+  }
+}
+
+/** Null when interrupted. */
+async function stages(session: Session, from: Progress, started: Date) {
+  const { config, learner, net } = session;
+  let progress = from;
+  if (progress.stage === "supernet") {
+    if (!(await supernetStage(session, progress))) return null;
+    await recalibrateSpan(session, learner.student, config.recalibration_batches, "recalibrate");
+    learner.backend.call({ op: "fill", x: learner.momentum, count: net.layout.trainable, value: 0 });
+    progress = startOf("gate", progress.best);
+    await session.folder.save("last", checkpoint(learner, session.about, toState(progress)));
+    if (session.signal?.aborted) return null;
+  }
+  if (net.gates.length > 0 && !(await gateStage(session, progress))) return null;
+  return finish(session, progress, started);
+}
+
+function facts({ config, backend, net, data, about }: Session): Record<string, unknown> {
+  return {
+    model: config.model,
+    data: config.data,
+    classes: about.classes.length,
+    train_images: data.train.dataset.length,
+    held_out_images: data.unseen ? data.heldOut.dataset.length : 0,
+    val_images: data.val.dataset.length,
+    parameters: net.layout.params.reduce((sum, p) => sum + (p.role === "statistic" ? 0 : p.size), 0),
+    device: backend.build,
+    threads: backend.threads,
+    notes: backend.notes,
+    output: config.output,
+  };
+}

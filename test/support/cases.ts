@@ -1,0 +1,72 @@
+/** The table of kernel cases: every op's, seeded, built when first asked for. One run of it checks one backend. */
+import type { Case } from "./case.js";
+import {
+  convCases,
+  convDwCases,
+  convDxCases,
+  depthwiseCases,
+  depthwiseDwCases,
+  depthwiseDxCases,
+  transposeCases,
+} from "./cases-convolution.js";
+import {
+  addCases,
+  columnSumCases,
+  countNonfiniteCases,
+  crossEntropyCases,
+  emaCases,
+  fillCases,
+  poolCases,
+  poolDxCases,
+  prefixCases,
+  sgdCases,
+  softmaxCases,
+} from "./cases-elementwise.js";
+import {
+  affineCases,
+  affineDxCases,
+  batchNormCases,
+  batchNormDxCases,
+  groupNormCases,
+  groupNormDxCases,
+} from "./cases-norm.js";
+
+const builders = {
+  conv: convCases,
+  conv_dx: convDxCases,
+  conv_dw: convDwCases,
+  transpose: transposeCases,
+  depthwise: depthwiseCases,
+  depthwise_dx: depthwiseDxCases,
+  depthwise_dw: depthwiseDwCases,
+  batch_norm: batchNormCases,
+  batch_norm_dx: batchNormDxCases,
+  group_norm: groupNormCases,
+  group_norm_dx: groupNormDxCases,
+  affine: affineCases,
+  affine_dx: affineDxCases,
+  pool: poolCases,
+  pool_dx: poolDxCases,
+  add: addCases,
+  prefix: prefixCases,
+  softmax: softmaxCases,
+  cross_entropy: crossEntropyCases,
+  column_sum: columnSumCases,
+  sgd: sgdCases,
+  ema: emaCases,
+  fill: fillCases,
+  count_nonfinite: countNonfiniteCases,
+};
+
+export type CaseOp = keyof typeof builders;
+
+/** Every op but `end` and `route`, which move no tensors. */
+export const caseOps = Object.keys(builders) as CaseOp[];
+
+const built = new Map<CaseOp, Case[]>();
+
+export function casesOf(op: CaseOp): Case[] {
+  const known = built.get(op) ?? builders[op]();
+  built.set(op, known);
+  return known;
+}
