@@ -16,6 +16,7 @@ typedef enum {
 typedef struct {
   const float *x, *dy, *mean, *inv, *gamma, *beta; /* absent gamma: 1, absent beta: 0 */
   int c, act;
+  float *g; /* SUM_NORM leaves g here, so that who needs it again need not evaluate the activation's gradient twice */
 } Columns;
 
 typedef struct {
@@ -56,6 +57,11 @@ INLINE void column_terms(const SumKind kind, const int act, const ColumnFactors 
   }
 }
 
+INLINE void store_lanes(float *p, vf v, int lanes) {
+  if (lanes == VL) vf_store(p, v);
+  else vf_store_n(p, v, lanes);
+}
+
 INLINE void sum_columns_as(const SumKind kind, const int act, const Columns *s, int from, int to, double *out) {
   const int c = s->c;
   for (int i = 0; i < 2 * c; i++) out[i] = 0;
@@ -63,24 +69,28 @@ INLINE void sum_columns_as(const SumKind kind, const int act, const Columns *s, 
     const int count = imin(64, to - row);
     for (int ch = 0; ch < c; ch += VL) {
       const ColumnFactors f = column_factors(s, ch);
+      const int lanes = imin(VL, c - ch);
       const float *x = s->x + (size_t)row * c + ch, *dy = s->dy ? s->dy + (size_t)row * c + ch : 0;
+      float *g = kind == SUM_NORM && s->g ? s->g + (size_t)row * c + ch : 0;
       vf a[4] = {{0}}, b[4] = {{0}}; /* four chains hide the latency of the additions */
       int r = 0;
       for (; r + 4 <= count; r += 4)
         UNROLL for (int u = 0; u < 4; u++) {
           vf ta, tb;
           column_terms(kind, act, &f, x + (size_t)(r + u) * c, dy + (size_t)(r + u) * c, &ta, &tb);
+          if (g) store_lanes(g + (size_t)(r + u) * c, ta, lanes);
           a[u] = a[u] + ta;
           b[u] = b[u] + tb;
         }
       for (; r < count; r++) {
         vf ta, tb;
         column_terms(kind, act, &f, x + (size_t)r * c, dy + (size_t)r * c, &ta, &tb);
+        if (g) store_lanes(g + (size_t)r * c, ta, lanes);
         a[0] = a[0] + ta;
         b[0] = b[0] + tb;
       }
       const vf sa = (a[0] + a[1]) + (a[2] + a[3]), sb = (b[0] + b[1]) + (b[2] + b[3]);
-      for (int lane = 0; lane < imin(VL, c - ch); lane++) {
+      for (int lane = 0; lane < lanes; lane++) {
         out[ch + lane] += (double)sa[lane];
         out[c + ch + lane] += (double)sb[lane];
       }

@@ -152,11 +152,12 @@ typedef struct {
   int32_t n, h, width, c, kernel, stride, pad, oh, ow, kind;
 } PoolRecord;
 
-/* dx = ; the maximum's gradient goes to the first largest pixel in row order. x is read for kind 1 only. */
+/* dx = , or += with accumulate; the maximum's gradient goes to the first largest pixel in row order. x is read for kind 1
+ * only. */
 typedef struct {
   int32_t op;
   Off x, dy, dx;
-  int32_t n, h, width, c, kernel, stride, pad, oh, ow, kind;
+  int32_t n, h, width, c, kernel, stride, pad, oh, ow, kind, accumulate;
 } PoolDxRecord;
 
 /* y[r][j] = act(a[r][j] + b[r][j]), r < n * hw, j < max(ca, cb); beyond a's or b's width the other passes unchanged. y may be a or b

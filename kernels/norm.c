@@ -49,6 +49,13 @@ static void normalise_chunk(const void *context, int item, int thread) {
   else normalise_rows(&j->columns, from, to, j->out);
 }
 
+/* Takes the g that the sums left behind, where they did, for dy: the activation is in it. */
+static void reuse_g(Columns *columns) {
+  if (!columns->g) return;
+  columns->dy = columns->g;
+  columns->act = ACT_NONE;
+}
+
 /* ---- batch norm ---- */
 
 static void op_batch_norm(const BatchNormRecord *r) {
@@ -72,7 +79,7 @@ static void op_batch_norm(const BatchNormRecord *r) {
     }
     if (batch_var) batch_var[i] = (float)unbiased;
   }
-  const NormJob job = {{x, 0, mean, inv, FLOATS_IF(r->gamma), FLOATS_IF(r->beta), c, r->act}, FLOATS(r->y), 0, 0, r->rows};
+  const NormJob job = {{x, 0, mean, inv, FLOATS_IF(r->gamma), FLOATS_IF(r->beta), c, r->act, 0}, FLOATS(r->y), 0, 0, r->rows};
   dsn_parallel_for(normalise_chunk, &job, ceil_div(r->rows, block_rows(c)));
 }
 
@@ -80,8 +87,8 @@ static uint32_t scratch_batch_norm(int rows, int c) { return column_scratch(rows
 
 static void op_batch_norm_dx(const BatchNormDxRecord *r) {
   const int c = r->c;
-  const Columns columns = {FLOATS(r->x), FLOATS(r->dy), FLOATS(r->mean), FLOATS(r->inv), FLOATS_IF(r->gamma), FLOATS_IF(r->beta),
-                           c, r->act};
+  Columns columns = {FLOATS(r->x), FLOATS(r->dy), FLOATS(r->mean), FLOATS(r->inv), FLOATS_IF(r->gamma), FLOATS_IF(r->beta),
+                     c, r->act, r->act ? FLOATS_IF(r->dx) : 0};
   const double *sum = sum_all_rows(SUM_NORM, &columns, r->rows, r->scratch);
   float *dgamma = FLOATS_IF(r->dgamma), *dbeta = FLOATS_IF(r->dbeta);
   float *m1 = (float *)(AT(char, r->scratch) + column_scratch(r->rows, c)), *m2 = m1 + c;
@@ -93,6 +100,7 @@ static void op_batch_norm_dx(const BatchNormDxRecord *r) {
     if (dbeta) dbeta[i] += (float)sum[i];
   }
   if (!r->dx) return;
+  reuse_g(&columns);
   const NormJob job = {columns, FLOATS(r->dx), m1, m2, r->rows};
   dsn_parallel_for(normalise_chunk, &job, ceil_div(r->rows, block_rows(c)));
 }
@@ -127,7 +135,7 @@ static void group_norm_image(const void *context, int image, int thread) {
     FLOATS(r->mean)[(size_t)image * groups + g] = mean[from];
     FLOATS(r->inv)[(size_t)image * groups + g] = inv[from];
   }
-  columns = (Columns){FLOATS(r->x) + at, 0, mean, inv, FLOATS_IF(r->gamma), FLOATS_IF(r->beta), c, r->act};
+  columns = (Columns){FLOATS(r->x) + at, 0, mean, inv, FLOATS_IF(r->gamma), FLOATS_IF(r->beta), c, r->act, 0};
   normalise_rows(&columns, 0, r->hw, FLOATS(r->y) + at);
 }
 
@@ -144,9 +152,11 @@ static void group_norm_dx_image(const void *context, int image, int thread) {
     inv[i] = FLOATS(r->inv)[(size_t)image * groups + i / r->group];
   }
   const size_t at = (size_t)image * r->hw * c;
-  const Columns columns = {FLOATS(r->x) + at, FLOATS(r->dy) + at, mean, inv, FLOATS_IF(r->gamma), FLOATS_IF(r->beta), c, r->act};
+  Columns columns = {FLOATS(r->x) + at, FLOATS(r->dy) + at, mean, inv, FLOATS_IF(r->gamma), FLOATS_IF(r->beta),
+                     c, r->act, r->act && r->dx ? FLOATS(r->dx) + at : 0};
   sum_columns(SUM_NORM, &columns, 0, r->hw, sum);
   if (!r->dx) return;
+  reuse_g(&columns);
   for (int g = 0; g < groups; g++) {
     const int from = g * r->group, to = imin(from + r->group, c);
     double s1 = 0, s2 = 0;

@@ -67,11 +67,15 @@ static void pool_dx_image(const void *context, int image, int thread) {
   const float *dy = FLOATS(r->dy) + (size_t)image * r->oh * r->ow * c;
   float *dx = FLOATS(r->dx) + (size_t)image * hw * c;
   if (r->kernel == 0) {
-    for (int p = 0; p < hw; p++)
-      for (int ch = 0; ch < c; ch += VL) vf_store_n(dx + (size_t)p * c + ch, vf_load(dy + ch) / (float)hw, imin(VL, c - ch));
+    const float share = 1.0f / (float)hw;
+    for (int p = 0; p < hw; p++, dx += c)
+      for (int ch = 0; ch < c; ch += VL) {
+        const vf mean = vf_load(dy + ch) * share;
+        vf_store_n(dx + ch, r->accumulate ? vf_load(dx + ch) + mean : mean, imin(VL, c - ch));
+      }
     return;
   }
-  __builtin_memset(dx, 0, (size_t)hw * c * 4);
+  if (!r->accumulate) __builtin_memset(dx, 0, (size_t)hw * c * 4);
   const float *x = r->kind ? FLOATS(r->x) + (size_t)image * hw * c : 0;
   for (int oh = 0; oh < r->oh; oh++)
     for (int ow = 0; ow < r->ow; ow++, dy += c) {

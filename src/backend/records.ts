@@ -92,7 +92,7 @@ export const RECORDS = {
   pool_dx: {
     code: 15,
     offsets: ["x?", "dy", "dx"],
-    ints: ["n", "h", "width", "c", "kernel", "stride", "pad", "oh", "ow", "kind"],
+    ints: ["n", "h", "width", "c", "kernel", "stride", "pad", "oh", "ow", "kind", "accumulate?"],
     floats: [],
   },
   add: { code: 16, offsets: ["a", "b", "y"], ints: ["n", "hw", "ca", "cb", "act?"], floats: [] },

@@ -15,6 +15,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   train: { about: "Train a model: the supernet, then its gate", load: () => import("./commands/train.js") },
   val: { about: "Evaluate a model: the honest table", load: () => import("./commands/val.js") },
   predict: { about: "Classify images: label, route, MAdds, time", load: () => import("./commands/predict.js") },
+  import: { about: "Convert a published checkpoint into a model file", load: () => import("./commands/import.js") },
   inspect: { about: "Show a model's stages, widths and costs", load: () => import("./commands/inspect.js") },
   checks: {
     about: "Show which backend runs here, and why not a better one",

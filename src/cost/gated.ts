@@ -6,7 +6,7 @@ import type { Supernet } from "../models/build.js";
 import { walkNetwork } from "../models/build.js";
 import type { Exec } from "../nn/exec.js";
 import type { Gate } from "../nn/layers.js";
-import { slotIndex, type Slot } from "../nn/width.js";
+import { type Slot, slotIndex, widest } from "../nn/width.js";
 import { outputSize } from "../ops/conv.js";
 import { pooledSize } from "../ops/pool.js";
 
@@ -82,7 +82,9 @@ export function gatedMadds(net: Supernet, choices: readonly ArrayLike<number>[],
       return { h: 1, w: 1, c: x.c };
     },
     gate: (gate, reduced) => {
-      spend(reduced.c, gate.candidates.length);
+      const hidden = gate.hidden === null ? null : widest(gate.hidden.cout);
+      spend(reduced.c, hidden ?? gate.candidates.length);
+      if (hidden !== null) spend(constant(hidden), gate.candidates.length);
       current = gate;
       return gate.candidates[gate.candidates.length - 1]!;
     },

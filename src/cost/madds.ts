@@ -6,7 +6,7 @@
 import { type Supernet, walkNetwork } from "../models/build.js";
 import type { Exec } from "../nn/exec.js";
 import type { Conv } from "../nn/layers.js";
-import { channelsAt, type Slot } from "../nn/width.js";
+import { channelsAt, type Slot, widest } from "../nn/width.js";
 import { outputSize } from "../ops/conv.js";
 import { pooledSize } from "../ops/pool.js";
 
@@ -66,10 +66,12 @@ class CostExec implements Exec<Shape> {
     return this.#add("pool", "global pool", { h: 1, w: 1, c: x.c }, x.h * x.w * x.c);
   }
 
-  gate: Exec<Shape>["gate"] = (gate, reduced, slot) => {
+  gate: Exec<Shape>["gate"] = (gate, _reduced, slot) => {
     if (this.dynamic) {
-      const scores = gate.candidates.length;
-      this.#add("gate", gate.head.name, { h: 1, w: 1, c: scores }, reduced.c * scores);
+      const layers = gate.hidden === null ? [gate.head] : [gate.hidden, gate.head];
+      for (const { name, cin, cout } of layers) {
+        this.#add("gate", name, { h: 1, w: 1, c: widest(cout) }, widest(cin) * widest(cout));
+      }
     }
     return typeof this.route === "object" ? this.route[gate.index]! : slot === "largest" ? slot : this.route;
   };
@@ -93,12 +95,10 @@ export function madds(net: Supernet, route: Route, dynamic = false, input = net.
 
 /** MAdds of what runs before the first gate's choice, its head included. */
 export function maddsBeforeGate(net: Supernet, input = net.spec.input): number {
-  let sum = 0;
-  for (const layer of layerCosts(net, 0, true, input)) {
-    sum += layer.madds;
-    if (layer.kind === "gate") return sum;
-  }
-  return 0;
+  const layers = layerCosts(net, 0, true, input);
+  const gate = net.gates[0]?.head.name;
+  const last = layers.findIndex((layer) => layer.name === gate);
+  return layers.slice(0, last + 1).reduce((sum, layer) => sum + layer.madds, 0);
 }
 
 /** Weights and biases that the network holds at a width: the prefixes in use, norms' scale and shift included. */
@@ -117,7 +117,9 @@ export function parameterCount(net: Supernet, route: Route): number {
       return cost.depthwise(x, conv, norm, act, slot);
     },
     gate: (gate, reduced, slot) => {
-      count += reduced.c * gate.candidates.length;
+      for (const layer of gate.hidden === null ? [gate.head] : [gate.hidden, gate.head]) {
+        count += layer.weight.size + (layer.bias?.size ?? 0);
+      }
       return cost.gate(gate, reduced, slot);
     },
     pool: cost.pool,

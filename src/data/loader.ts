@@ -132,6 +132,7 @@ export class Loader {
       }
       const { batch, broken } = await unlessAborted(inHand.shift()!, signal);
       this.#note(broken);
+      await turn();
       if (batch && batch.size > 0) yield batch;
     }
   }
@@ -152,6 +153,11 @@ export class Loader {
       );
     }
   }
+}
+
+/** Lets signals and timers in: promises alone, and the kernels' calls, would keep them out for a whole pass. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => void (globalThis.setImmediate ?? setTimeout)(resolve));
 }
 
 /** `promise`, or a rejection as soon as `signal` is aborted. */

@@ -4,6 +4,7 @@
  */
 import type { Call } from "../backend/records.js";
 import type { Exec } from "../nn/exec.js";
+import { gateScores } from "../nn/gate.js";
 import { type Conv, NORM_EPS, type Norm } from "../nn/layers.js";
 import { channelsAt, type Slot, slotIndex } from "../nn/width.js";
 import { type Activation, actCode } from "../ops/activation.js";
@@ -207,7 +208,7 @@ export class EmitExec implements Exec<Activations> {
   }
 
   gate: Exec<Activations>["gate"] = (gate, reduced, slot) => {
-    this.scores = this.conv(reduced, gate.head, null, "none", slot);
+    this.scores = gateScores(this, gate, reduced, slot);
     return slot;
   };
 

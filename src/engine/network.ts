@@ -2,7 +2,6 @@
 import type { Backend } from "../backend/backend.js";
 import { madds } from "../cost/madds.js";
 import { ShapeError, UncalibratedError, UsageError } from "../errors.js";
-import { costBias, lambdaFor } from "../evaluate/calibrate.js";
 import { type ImageInput, readImage } from "../image/input.js";
 import { preprocess } from "../image/preprocess.js";
 import { type ModelFile, selectTensors } from "../io/model-file.js";
@@ -10,6 +9,7 @@ import { build, type Supernet } from "../models/build.js";
 import type { ModelSpec } from "../models/spec.js";
 import { allocSpan, readState } from "../models/state.js";
 import { channelsAt, type Slot } from "../nn/width.js";
+import { costBias, lambdaFor } from "./budget.js";
 import { Plan } from "./plan.js";
 
 /** A width by number, or by name; `dynamic` lets the gate choose. */

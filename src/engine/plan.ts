@@ -5,7 +5,8 @@
  * Batch 1 with routing is one call: the records end in OP_ROUTE, which goes on at the chosen variant. A larger batch runs
  * to the gate, is sorted into buckets by choice, and each bucket runs dense; any composition gives the bits of batch 1.
  *
- * Memory: what crosses a gate lies in one of two boundary areas, used in turn; what lives inside a segment shares the rest.
+ * Memory: the images keep their place; what crosses a gate lies in one of two boundary areas, used in turn; what lives inside a
+ * segment shares the rest.
  */
 import { Arena } from "../backend/arena.js";
 import type { Backend } from "../backend/backend.js";
@@ -55,7 +56,7 @@ export interface PlanOptions {
 }
 
 export class Plan {
-  /** Where the caller writes the images: n · h · w · c floats. */
+  /** Where the caller writes the images: n · h · w · c floats. They stay as they are. */
   readonly input: number;
   /** Where the logits of a call are: n · classes floats. */
   readonly logits: number;
@@ -246,14 +247,15 @@ export class Plan {
   #place(variants: readonly Variant[], image: Buffer): [number, number] {
     const bytes = (b: Buffer) => Math.ceil((b.floats * this.batch * 4) / 64) * 64;
     const total = (buffers: readonly Buffer[]) => buffers.reduce((sum, b) => sum + bytes(b), 0);
-    // The image crosses into segment 0, so it lies in area 1; what crosses gate g lies in area g % 2.
-    const areas = [0, bytes(image)];
-    for (const v of variants) areas[v.segment % 2] = Math.max(areas[v.segment % 2]!, total(v.boundary));
-    const relative = new Map<Buffer, number>([[image, areas[0]!]]);
-    let end = areas[0]! + areas[1]!;
-    const inside = end;
+    // What crosses gate g lies in area g % 2, behind the images.
+    const sizes: [number, number] = [0, 0];
+    for (const v of variants) sizes[v.segment % 2] = Math.max(sizes[v.segment % 2]!, total(v.boundary));
+    const areas = [bytes(image), bytes(image) + sizes[0]];
+    const inside = areas[1]! + sizes[1];
+    const relative = new Map<Buffer, number>([[image, 0]]);
+    let end = inside;
     for (const v of variants) {
-      let at = v.segment % 2 === 0 ? 0 : areas[0]!;
+      let at = areas[v.segment % 2]!;
       for (const b of v.boundary) {
         relative.set(b, at);
         at += bytes(b);

@@ -1,23 +1,12 @@
-/** The budget knob's table: what each λ costs and achieves when the gate picks argmax(score − λ·MAdds/widest MAdds). */
-export interface CalibrationPoint {
-  lambda: number;
-  /** Mean MAdds of an image, gate included. */
-  madds: number;
-  /** Share of right answers. */
-  accuracy: number;
-}
+/** Measures the budget knob's table (engine/budget.ts) from the gate's scores on images. */
+import { costBias } from "../engine/budget.js";
+import type { CalibrationPoint } from "../io/model-file.js";
 
 /** What is known of some images: the gate's scores and whether each candidate is right, [image][candidate]. */
 export interface GateOutcomes {
   scores: ArrayLike<number>;
   correct: ArrayLike<number>;
   images: number;
-}
-
-/** Added to the scores for a λ. Negative λ asks for more than the gate would spend. */
-export function costBias(lambda: number, madds: readonly number[]): number[] {
-  const widest = madds[madds.length - 1]!;
-  return madds.map((cost) => (-lambda * cost) / widest);
 }
 
 /** Accuracy and mean MAdds at one λ. `madds`: of each candidate. */
@@ -58,8 +47,13 @@ export function calibrationTable(o: GateOutcomes, madds: readonly number[]): Cal
   return points.filter((p, i) => i === 0 || p.madds !== points[i - 1]!.madds);
 }
 
-/** The smallest λ found whose mean cost is at most `madds`, by bisection. */
-function pointAtCost(o: GateOutcomes, costs: readonly number[], madds: number, reach: number): CalibrationPoint {
+/** The smallest λ found whose mean cost is at most `madds`, by bisection in ±`reach`. */
+export function pointAtCost(
+  o: GateOutcomes,
+  costs: readonly number[],
+  madds: number,
+  reach = 2 ** 10,
+): CalibrationPoint {
   let low = -reach;
   let high = reach;
   for (let i = 0; i < 40; i++) {
@@ -68,9 +62,4 @@ function pointAtCost(o: GateOutcomes, costs: readonly number[], madds: number, r
     else high = middle;
   }
   return outcomeAt(o, costs, high);
-}
-
-/** λ for a budget of mean MAdds, from a table; null where even its cheapest entry is above the budget. */
-export function lambdaFor(table: readonly CalibrationPoint[], madds: number): number | null {
-  return table.find((p) => p.madds <= madds)?.lambda ?? null;
 }

@@ -115,10 +115,10 @@ function randomRow(d: DynamicPredictions, points: StaticPoint[]): Row {
 }
 
 function cascadeRow(p: Predictions, budget: number): Row {
-  if (p.heldOut === undefined) {
+  const cascade = p.heldOut === undefined ? p.cascade : chooseCascade(p.heldOut.widths, budget);
+  if (cascade === undefined || !p.widths.some((w) => w.width === cascade.wider)) {
     return { kind: "cascade", madds: null, accuracy: null, note: "n/a: no held-out images to choose its threshold on" };
   }
-  const cascade = chooseCascade(p.heldOut.widths, budget);
   const { madds, accuracy, rerun } = runCascade(p.widths, cascade);
   const slim = p.widths[0]!.width;
   const note =

@@ -2,6 +2,7 @@
  * What running the network over a validation part leaves behind: plain data, one value a sample. Every figure of the
  * honest table is computed from this and nothing else.
  */
+import type { Cascade } from "./cascade.js";
 import { DataError, ShapeError, UsageError } from "../errors.js";
 
 /** One numbered width, run over every sample. */
@@ -46,6 +47,8 @@ export interface Predictions {
   largest?: { madds: number; correct: Uint8Array };
   dynamic?: DynamicPredictions;
   heldOut?: HeldOut;
+  /** A cascade that held-out images chose before, where there is no `heldOut`. */
+  cascade?: Cascade;
   /** MAdds before the gate, equal for all numbered widths: what a cascade would save a rerun by reusing it. */
   sharedMadds: number;
 }

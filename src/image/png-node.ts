@@ -4,8 +4,9 @@
  * upper 8 kept (Pillow clips 16-bit grey instead, which turns nearly every such image white). An animation gives its
  * default image. Own code because the decoders at hand inflate without bound and misread interlaced images below 8 bits.
  */
-import { crc32, inflateSync } from "node:zlib";
+import { inflateSync } from "node:zlib";
 import { FormatError } from "../errors.js";
+import { crc32 } from "../io/crc32.js";
 import { allocPixels, luma, type Pixels } from "./pixels.js";
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];

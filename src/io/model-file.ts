@@ -2,69 +2,44 @@
  * The model file: a safetensors file whose metadata says which network its tensors are, for which classes and which
  * preprocessing. docs/FORMAT.md describes it. Nothing here knows what a width or a gate does with it.
  */
-import * as v from "valibot";
 import { FormatError, UsageError } from "../errors.js";
+import { anything, type Check, check, list, number, object, string, such, whole } from "./check.js";
 import { quote } from "./json-scanner.js";
 import { readSafetensors, type StoredTensor, writeSafetensors } from "./safetensors.js";
 
 /** The newest version this code writes and reads. */
 const FORMAT_VERSION = 1;
 
-const positive = v.pipe(v.number(), v.integer(), v.minValue(1));
-const count = v.pipe(v.number(), v.integer(), v.minValue(0));
-const finite = v.pipe(v.number(), v.finite());
-const perChannel = v.array(finite);
+export interface CalibrationPoint {
+  /** Weight of the cost against the gate's score. */
+  lambda: number;
+  /** Mean multiply-adds of one image. */
+  madds: number;
+  /** Share of right answers, 0..1. */
+  accuracy: number;
+}
 
-const model = v.strictObject({ name: v.pipe(v.string(), v.nonEmpty()), spec: v.unknown() });
-
-const preprocessing = v.pipe(
-  v.strictObject({
-    /** Pixels of the network's input. */
-    height: positive,
-    width: positive,
-    channels: positive,
-    /** Per channel, of pixels scaled to 0..1. */
-    mean: perChannel,
-    std: v.array(v.pipe(finite, v.gtValue(0))),
-    interpolation: v.picklist(["bilinear", "bicubic"]),
-    /** The centre crop's share of the resized image's side. */
-    cropPct: v.pipe(finite, v.gtValue(0), v.maxValue(1)),
-  }),
-  v.check((p) => p.mean.length === p.channels && p.std.length === p.channels, "Expected one mean and std per channel"),
-);
-
-const candidates = v.pipe(
-  v.array(count),
-  v.check((list) => list.every((width, i) => i === 0 || width > list[i - 1]!), "Expected ascending width indices"),
-);
-
-const calibration = v.array(
-  v.strictObject({
-    /** Weight of the cost against the gate's score. */
-    lambda: finite,
-    /** Mean multiply-adds of one image. */
-    madds: v.pipe(finite, v.minValue(0)),
-    /** Share of right answers, 0..1. */
-    accuracy: v.pipe(finite, v.minValue(0), v.maxValue(1)),
-  }),
-);
-
-const calibrated = v.array(v.union([count, v.literal("largest")]));
-
-const training = v.looseObject({
-  stage: v.string(),
+export interface TrainingState {
+  stage: string;
   /** Epochs of this stage that are complete. */
-  epoch: count,
-  /** Optimiser steps that are complete, over all stages. */
-  step: count,
-});
+  epoch: number;
+  /** Optimiser steps of this stage that are complete. */
+  step: number;
+  [more: string]: unknown;
+}
 
-/** Metadata key → its JSON's schema, for each field of ModelFile that is stored as JSON. */
-const REQUIRED = { model, classes: v.array(v.string()), preprocessing, candidates };
-const OPTIONAL = { calibrated, calibration, training, results: v.unknown() };
-
-export type Calibration = v.InferOutput<typeof calibration>;
-export type TrainingState = v.InferOutput<typeof training>;
+export interface StoredPreprocessing {
+  /** Pixels of the network's input. */
+  height: number;
+  width: number;
+  channels: number;
+  /** Per channel, of pixels scaled to 0..1. */
+  mean: number[];
+  std: number[];
+  interpolation: "bilinear" | "bicubic";
+  /** The centre crop's share of the resized image's side. */
+  cropPct: number;
+}
 
 export interface ModelFile {
   /** Registry name, and the specification from which the network is built. */
@@ -72,13 +47,15 @@ export interface ModelFile {
   /** Label of each class, in the order of the logits. */
   classes: string[];
   /** Structurally image/preprocess.ts's `Preprocessing`. */
-  preprocessing: v.InferOutput<typeof preprocessing>;
+  preprocessing: StoredPreprocessing;
   /** Width indices among which the gate chooses, ascending; none while there is no trained gate. */
   candidates: number[];
   /** Widths whose norm statistics were measured on the final weights; the others must not be run. */
   calibrated?: (number | "largest")[];
   /** What each λ costs and achieves. */
-  calibration?: Calibration;
+  calibration?: CalibrationPoint[];
+  /** The confidence cascade that held-out images chose: the rival that an evaluation compares the gate with. */
+  cascade?: { wider: number; threshold: number };
   /** Where training stood, in the checkpoint of a run; whatever else the trainer needs to go on rides along. */
   training?: TrainingState;
   /** Figures measured with these weights. */
@@ -91,6 +68,46 @@ export interface ModelFile {
    */
   tensors: Map<string, StoredTensor>;
 }
+
+const preprocessing = object({
+  height: whole(1),
+  width: whole(1),
+  channels: whole(1),
+  mean: list(number),
+  std: list(such(number, "a number above 0", (x) => x > 0)),
+  interpolation: check("bilinear or bicubic", (x): x is "bilinear" | "bicubic" => x === "bilinear" || x === "bicubic"),
+  cropPct: such(number, "a share above 0, up to 1", (x) => x > 0 && x <= 1),
+});
+
+const calibrationPoint = object({
+  lambda: number,
+  madds: such(number, "a number ≥ 0", (x) => x >= 0),
+  accuracy: such(number, "a share from 0 to 1", (x) => x >= 0 && x <= 1),
+});
+
+/** Metadata key → what its JSON must be, for each field of ModelFile that is stored as JSON. */
+const REQUIRED = {
+  model: object({ name: such(string, "a name", (name) => name !== ""), spec: anything }),
+  classes: list(string),
+  preprocessing: such(preprocessing, "one mean and std per channel", ({ mean, std, channels }) =>
+    [mean, std].every((values) => values.length === channels),
+  ),
+  candidates: such(list(whole(0)), "ascending width indices", (widths) =>
+    widths.every((width, i) => i === 0 || width > widths[i - 1]!),
+  ),
+};
+const OPTIONAL = {
+  calibrated: list(
+    check(
+      "a width index or largest",
+      (x): x is number | "largest" => x === "largest" || (Number.isInteger(x) && (x as number) >= 0),
+    ),
+  ),
+  calibration: list(calibrationPoint),
+  cascade: object({ wider: whole(0), threshold: such(number, "a probability", (x) => x >= 0 && x <= 1.0001) }),
+  training: object({ stage: string, epoch: whole(0), step: whole(0) }, { open: true }),
+  results: anything,
+};
 
 /** The bytes of a model file; the tensors are copied. FormatError when `decodeModel` would not read it back. */
 export function encodeModel(file: ModelFile): Uint8Array<ArrayBuffer> {
@@ -137,32 +154,29 @@ function decodeContent(metadata: Map<string, string>, tensors: Map<string, Store
     if (dtype !== "F32") throw new FormatError(`Expected all tensors as F32, ${quote(name)} is ${dtype}.`);
   }
   const file: ModelFile = {
-    model: parse("model", model, metadata),
+    model: parse("model", REQUIRED.model, metadata),
     classes: parse("classes", REQUIRED.classes, metadata),
-    preprocessing: parse("preprocessing", preprocessing, metadata),
-    candidates: parse("candidates", candidates, metadata),
+    preprocessing: parse("preprocessing", REQUIRED.preprocessing, metadata),
+    candidates: parse("candidates", REQUIRED.candidates, metadata),
     tensors,
   };
-  if (metadata.has("calibrated")) file.calibrated = parse("calibrated", calibrated, metadata);
-  if (metadata.has("calibration")) file.calibration = parse("calibration", calibration, metadata);
-  if (metadata.has("training")) file.training = parse("training", training, metadata);
+  if (metadata.has("calibrated")) file.calibrated = parse("calibrated", OPTIONAL.calibrated, metadata);
+  if (metadata.has("calibration")) file.calibration = parse("calibration", OPTIONAL.calibration, metadata);
+  if (metadata.has("cascade")) file.cascade = parse("cascade", OPTIONAL.cascade, metadata);
+  if (metadata.has("training")) file.training = parse("training", OPTIONAL.training, metadata);
   if (metadata.has("results")) file.results = parse("results", OPTIONAL.results, metadata);
   if (metadata.has("kernel_build")) file.kernelBuild = metadata.get("kernel_build")!;
   return file;
 }
 
-function parse<T>(key: string, schema: v.GenericSchema<T>, metadata: Map<string, string>): T {
+function parse<T>(key: string, check: Check<T>, metadata: Map<string, string>): T {
   let value: unknown;
   try {
     value = JSON.parse(metadata.get(key)!);
   } catch (cause) {
     throw new FormatError(`The model file's "${key}" is not valid JSON: ${(cause as Error).message}`, { cause });
   }
-  const result = v.safeParse(schema, value);
-  if (result.success) return result.output;
-  const issue = result.issues[0];
-  const path = v.getDotPath(issue);
-  throw new FormatError(`The model file's "${path ? `${key}.${path}` : key}" is wrong: ${issue.message}.`);
+  return check(value, key);
 }
 
 /** JSON that reads back as the same value: JSON.stringify would turn NaN and infinities into null. */

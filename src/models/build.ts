@@ -34,6 +34,7 @@ export function build(spec: ModelSpec): Supernet {
   checkSpec(spec);
   const widths = widthCount(spec);
   const candidates = spec.candidates ?? Array.from({ length: widths }, (_, k) => k);
+  const gateShape = spec.gate ?? { hidden: 0, bias: false };
   const params: Param[] = [];
   const declare: Declare = (param) => {
     params.push(param);
@@ -67,7 +68,7 @@ export function build(spec: ModelSpec): Supernet {
         attention: spec.attention,
         residual: spec.residual,
         expansion: stage.expansion ?? 6,
-        gate: (stage.gates ?? []).includes(j) ? { index: gateIndex++, candidates } : null,
+        gate: (stage.gates ?? []).includes(j) ? { index: gateIndex++, candidates, shape: gateShape } : null,
       };
       const name = j === 0 ? `blocks.${i}.first_block` : `blocks.${i}.residual_blocks.${j - 1}`;
       steps.push(...(stage.block === "separable" ? separableBlock : invertedBlock)(declare, name, shape));
@@ -142,6 +143,7 @@ function layersOf(steps: readonly Step[]): { norms: Norm[]; lastNorms: Norm[]; c
       return norm;
     },
     gate: (gate, _reduced, slot) => {
+      if (gate.hidden !== null) convs.push(gate.hidden);
       convs.push(gate.head);
       return slot;
     },

@@ -1,6 +1,7 @@
 /** A network as a table: a stem, typed rows of stages, a classifier. Building it is models/build.ts. */
 import { UsageError } from "../errors.js";
-import type { NormKind } from "../nn/layers.js";
+import type { GateShape, NormKind } from "../nn/layers.js";
+import { channelsAt, widest } from "../nn/width.js";
 
 export interface StemSpec {
   kernel: 3 | 5 | 7;
@@ -38,6 +39,8 @@ export interface ModelSpec {
   classes: number;
   /** Widths each gate chooses among; null: all. */
   candidates: number[] | null;
+  /** What the slimming heads are made of; the paper's where left out. */
+  gate?: GateShape;
 }
 
 /** `from, from + by, ... to`, both ends included. */
@@ -81,4 +84,25 @@ export function checkSpec(spec: ModelSpec): void {
   if (candidates.some((k, i) => !Number.isInteger(k) || k < 0 || k >= n || k <= (candidates[i - 1] ?? -1))) {
     throw new UsageError(`candidates: expected ascending widths 0..${n - 1}, got [${candidates.join(", ")}]`);
   }
+  if (spec.residual) checkResiduals(spec, n);
+}
+
+/** Where the input itself is added (no convolution fits its width), it may never be wider than the output. */
+function checkResiduals(spec: ModelSpec, n: number): void {
+  let cin = spec.stem.widths;
+  let slots = [0];
+  spec.stages.forEach(({ widths: cout, repeat, gates = [] }, i) => {
+    for (let j = 0; j < repeat; j++) {
+      const gate = gates.includes(j);
+      const wider = slots.some((k) => channelsAt(cin, k) > channelsAt(cout, gate ? 0 : k));
+      if (wider && widest(cin) === widest(cout)) {
+        throw new UsageError(
+          `stage ${i}, block ${j}: its residual sum would add an input wider than the output. ` +
+            "Put the gate in a block that changes the widest width, or set residual to false",
+        );
+      }
+      if (gate) slots = Array.from({ length: n }, (_, k) => k);
+      cin = cout;
+    }
+  });
 }

@@ -14,7 +14,8 @@ export function allocSpan(backend: Backend, floats: number): number {
   return at;
 }
 
-function part(backend: Backend, span: number, param: Param): Float32Array {
+/** The floats of one parameter in a span. A view: renew it after any allocation. */
+export function part(backend: Backend, span: number, param: Param): Float32Array {
   const at = param.in(span) / 4;
   return backend.f32.subarray(at, at + param.floats);
 }

@@ -15,6 +15,7 @@ import {
   declareGate,
   declareNorm,
   type Gate,
+  type GateShape,
   type NormKind,
 } from "./layers.js";
 import { roundChannels, type Slot, widest } from "./width.js";
@@ -23,7 +24,7 @@ import { roundChannels, type Slot, widest } from "./width.js";
 export interface Walk<T> {
   x: T;
   slot: Slot;
-  /** The block's input, for its residual sum. */
+  /** The block's input, where there is a residual sum. */
   input: T | null;
   /** The attention's reduced features, for the gate. */
   reduced: T | null;
@@ -50,7 +51,7 @@ export interface BlockShape {
   /** Inverted residual: expanded width over the input's. */
   readonly expansion: number;
   /** Set where the block holds a gate. */
-  readonly gate: { index: number; candidates: readonly number[] } | null;
+  readonly gate: { index: number; candidates: readonly number[]; shape: GateShape } | null;
 }
 
 function step(name: string, run: Step["run"]): Step {
@@ -106,7 +107,8 @@ function gatedSteps(
       }),
     ];
   }
-  const gate = declareGate(declare, `${name}.gate`, shape.gate.index, attention, shape.gate.candidates);
+  const { index, candidates, shape: head } = shape.gate;
+  const gate = declareGate(declare, `${name}.gate`, index, attention, candidates, head);
   return [
     step(`${name} (before the gate)`, before),
     {
@@ -134,7 +136,7 @@ export function separableBlock(declare: Declare, name: string, shape: BlockShape
     shape,
     attention,
     (exec, walk) => {
-      walk.input = walk.x;
+      walk.input = shortcut === null ? null : walk.x;
       walk.x = exec.depthwise(walk.x, dw, bn1, shape.act, walk.slot);
       if (attention !== null) attend(exec, walk, attention);
     },
@@ -162,7 +164,7 @@ export function invertedBlock(declare: Declare, name: string, shape: BlockShape)
     shape,
     attention,
     (exec, walk) => {
-      walk.input = walk.x;
+      walk.input = shortcut === null ? null : walk.x;
       walk.x = exec.conv(walk.x, pw, bn1, shape.act, walk.slot);
       walk.x = exec.depthwise(walk.x, dw, bn2, shape.act, walk.slot);
       if (attention !== null) attend(exec, walk, attention);

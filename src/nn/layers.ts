@@ -55,6 +55,8 @@ export interface Gate {
   readonly name: string;
   /** Position among the network's gates. */
   readonly index: number;
+  /** A layer with ReLU before the head; null: the scores are linear in the features, as in the paper. */
+  readonly hidden: Conv | null;
   readonly head: Conv;
   /** Slots the scores stand for. */
   readonly candidates: readonly number[];
@@ -68,13 +70,14 @@ export function declareConv(
   options: { kernel?: number; stride?: number; bias?: boolean; role?: Role; linear?: boolean } = {},
 ): Conv {
   const { kernel = 1, stride = 1, bias = false, role = "decayed", linear = false } = options;
+  const biasRole: Role = role === "gate" ? "gate_bias" : "plain";
   const shape = [widest(cout), widest(cin), kernel, kernel];
   const fileShape = linear ? shape.slice(0, 2) : shape;
   const weight = declare(new Param(`${name}.weight`, "conv", shape, role, fileShape));
   return {
     name,
     weight,
-    bias: bias ? declare(new Param(`${name}.bias`, "vector", [widest(cout)], "plain")) : null,
+    bias: bias ? declare(new Param(`${name}.bias`, "vector", [widest(cout)], biasRole)) : null,
     cin,
     cout,
     kernel,
@@ -123,13 +126,24 @@ export function declareAttention(declare: Declare, name: string, widths: readonl
   };
 }
 
+/** What a slimming head is made of. The paper's: `{ hidden: 0, bias: false }`. */
+export interface GateShape {
+  /** Channels of its hidden layer; 0: none. */
+  hidden: number;
+  bias: boolean;
+}
+
 export function declareGate(
   declare: Declare,
   name: string,
   index: number,
   attention: Attention,
   candidates: readonly number[],
+  { hidden, bias }: GateShape,
 ): Gate {
-  const head = declareConv(declare, `${name}.gate.0`, attention.reduce.cout, [candidates.length], { role: "gate" });
-  return { name, index, head, candidates };
+  const options = { role: "gate", bias } as const;
+  const first = hidden > 0 ? declareConv(declare, `${name}.gate.0`, attention.reduce.cout, [hidden], options) : null;
+  const features = first === null ? attention.reduce.cout : first.cout;
+  const head = declareConv(declare, `${name}.gate.${first ? 2 : 0}`, features, [candidates.length], options);
+  return { name, index, hidden: first, head, candidates };
 }

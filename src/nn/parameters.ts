@@ -4,10 +4,13 @@
  */
 import { ShapeError } from "../errors.js";
 
-/** Which part of the span a parameter lies in: decayed and plain are trained in stage I, gate in stage II, statistics by norms. */
-export type Role = "decayed" | "plain" | "gate" | "statistic";
+/**
+ * Which part of the span a parameter lies in: matrices (decayed) and the rest (plain) are trained in stage I, the slimming
+ * heads' matrices (gate) and biases in stage II, statistics by norms.
+ */
+export type Role = "decayed" | "plain" | "gate" | "gate_bias" | "statistic";
 
-const ROLES: readonly Role[] = ["decayed", "plain", "gate", "statistic"];
+const ROLES: readonly Role[] = ["decayed", "plain", "gate", "gate_bias", "statistic"];
 
 /** Output channels in a panel, see kernels/dsn.h. */
 export const PANEL = 16;
@@ -118,6 +121,6 @@ export class Layout {
 
   /** Floats from the start that can have gradients: everything but statistics. */
   get trainable(): number {
-    return this.range.gate[1];
+    return this.range.gate_bias[1];
   }
 }

@@ -67,7 +67,7 @@ export function conv(tape: Tape, x: Tensor, weight: ConvWeight, cout: number): T
     if (weight.dbias !== 0) {
       tape.backend.call({ op: "column_sum", x: dy.at, y: weight.dbias, rows: dy.rows, c: cout });
     }
-    tape.receive(x, (dx) =>
+    tape.accumulate(x, (dx, accumulate) =>
       tape.backend.call({
         op: "conv_dx",
         ...shape,
@@ -75,7 +75,7 @@ export function conv(tape: Tape, x: Tensor, weight: ConvWeight, cout: number): T
         wt: weight.wt,
         dx,
         cout_max: weight.coutMax,
-        accumulate: 0,
+        accumulate,
       }),
     );
   });

@@ -106,15 +106,19 @@ export function straightThrough(
     const dchoice = choice.grad;
     if (dchoice === null) return;
     tape.receive(scores, (dscores) => {
-      const view = backend.f32;
-      for (let i = 0; i < n; i++) {
-        let mean = 0;
-        for (let k = 0; k < count; k++) mean += soft[i * count + k]! * view[dchoice.at / 4 + i * count + k]!;
-        for (let k = 0; k < count; k++) {
-          view[dscores / 4 + i * count + k] = soft[i * count + k]! * (view[dchoice.at / 4 + i * count + k]! - mean);
-        }
-      }
+      const gradient = Float64Array.from(backend.f32.subarray(dchoice.at / 4, dchoice.at / 4 + n * count));
+      softmaxBackward(soft, gradient, count);
+      backend.f32.set(gradient, dscores / 4);
     });
   });
   return { choice, soft, picked };
+}
+
+/** Turns the gradient of softmax rows of `count` values into that of the scores, in place. */
+export function softmaxBackward(soft: Float64Array, gradient: Float64Array, count: number): void {
+  for (let from = 0; from < soft.length; from += count) {
+    let mean = 0;
+    for (let k = from; k < from + count; k++) mean += soft[k]! * gradient[k]!;
+    for (let k = from; k < from + count; k++) gradient[k] = soft[k]! * (gradient[k]! - mean);
+  }
 }

@@ -35,7 +35,9 @@ function pooled(tape: Tape, x: Tensor, oh: number, ow: number, window: PoolWindo
   tape.record(() => {
     const dy = y.grad;
     if (dy === null) return;
-    tape.receive(x, (dx) => tape.backend.call({ op: "pool_dx", ...shape, x: x.at, dy: dy.at, dx }));
+    tape.accumulate(x, (dx, accumulate) =>
+      tape.backend.call({ op: "pool_dx", ...shape, x: x.at, dy: dy.at, dx, accumulate }),
+    );
   });
   return y;
 }

@@ -23,6 +23,13 @@ export class Tape {
     if (this.recording) this.#steps.push(backward);
   }
 
+  /** Adds to the gradient of `t`, with a kernel that can add to what is there: `write(address, 1)` must, (address, 0) not. */
+  accumulate(t: Tensor, write: (dx: number, accumulate: number) => void): void {
+    if (!t.needsGrad) return;
+    if (t.grad !== null) write(t.grad.at, 1);
+    else this.receive(t, (dx) => write(dx, 0));
+  }
+
   /**
    * Adds to the gradient of `t`. `write` must fill the address it gets with this consumer's share; where another
    * consumer came first the share is written aside and added.

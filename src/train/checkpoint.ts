@@ -12,7 +12,7 @@ export function modelFile(learner: Learner, about: Description, extra: Partial<M
   const { backend, net, student } = learner;
   return {
     ...about,
-    candidates: net.gates.length > 0 ? [...net.gates[0]!.candidates] : [],
+    candidates: [], // until there is a trained gate
     kernelBuild: backend.build,
     tensors: writeState(backend, net, student),
     ...extra,

@@ -37,6 +37,8 @@ export interface GateConfig {
   target_madds: number | null;
   /** Share of the training images that stage I never sees, so that the gate learns from images the supernet has not fitted. */
   holdout: number;
+  /** Times the held-out images are seen, first as they are, then augmented: more of them are hard then. */
+  views: number;
 }
 
 export interface TrainConfig {
@@ -65,6 +67,7 @@ export interface TrainConfig {
   smoothing: number;
   /** Dropout before the classifier, at `largest` only. */
   drop: number;
+  /** The teacher's. It rises to this from a low start (as in timm), so that a young teacher is worth listening to. */
   model_ema_decay: number;
   /** Stage I targets: in-place ensemble bootstrapping, in-place bootstrapping, in-place distillation, labels only. */
   bootstrap: "ensemble" | "inplace" | "distill" | "none";

@@ -54,6 +54,7 @@ export function defaultConfig(model: string): TrainConfig {
       sgs_weight: 1,
       target_madds: null,
       holdout: 0.1,
+      views: 4,
     },
     recovery_interval: 200,
     max_broken: 0.01,

@@ -3,13 +3,16 @@ import { join } from "node:path";
 import { encode as encodePng } from "fast-png";
 import { madds, maddsBeforeGate } from "../cost/madds.js";
 import type { Dataset } from "../data/dataset.js";
-import { type CalibrationPoint, calibrationTable } from "../evaluate/calibrate.js";
+import { calibrationTable } from "../evaluate/calibrate.js";
+import { chooseCascade } from "../evaluate/cascade.js";
 import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
 import { type Measured, measure } from "../evaluate/measure.js";
 import { writeFileAtomic } from "../io/files-node.js";
+import type { CalibrationPoint } from "../io/model-file.js";
 import { type Example, type ReportData, renderReport } from "../report/report.js";
 import { modelFile } from "./checkpoint.js";
 import { gateSet } from "./gate-set.js";
+import { readHead } from "./gate-stage-node.js";
 import { type Progress, toState } from "./progress.js";
 import { calibratedSlots } from "./recalibrate.js";
 import { EVALUATION_BATCH, type Session } from "./session-node.js";
@@ -30,12 +33,15 @@ export async function finish(session: Session, progress: Progress, started: Date
   const calibration = dynamic && net.gates.length === 1 ? await calibrate(session) : undefined;
   const evaluation = await evaluateSession(session, dynamic);
   const results = evaluation.result;
+  const budget = results.rows.find((row) => row.kind === "dynamic")?.madds ?? null;
   await folder.save(
     "best",
     modelFile(learner, about, {
       training: toState(progress),
+      candidates: dynamic ? [...net.gates[0]!.candidates] : [],
       calibrated: calibratedSlots(net, config.compat),
       results,
+      ...(evaluation.held && budget !== null ? { cascade: chooseCascade(evaluation.held.widths, budget) } : {}),
       ...(calibration === undefined ? {} : { calibration }),
     }),
   );
@@ -77,25 +83,16 @@ function reportEpoch(row: Record<string, string>): ReportData["epochs"][number] 
 async function calibrate(session: Session): Promise<CalibrationPoint[]> {
   const { backend, net, learner, data, config } = session;
   const batch = Math.max(config.batch_size, EVALUATION_BATCH);
-  const set = await gateSet(backend, net, learner.student, data.heldOut.inOrder(), batch);
-  const { head, candidates } = net.gates[0]!;
-  const at = head.weight.in(learner.student) / 4;
-  const weight = head.weight.unpack(backend.f32.subarray(at, at + head.weight.floats));
-  const scores = headScores(
-    set,
-    Array.from({ length: set.images }, (_, i) => i),
-    weight,
-  );
-  return calibrationTable(
-    { scores, correct: set.correct, images: set.images },
-    candidates.map((k) => madds(net, k, true)),
-  );
+  const set = await gateSet(backend, net, learner.student, [data.heldOut.inOrder()], batch);
+  const scores = headScores(readHead(session), set);
+  const costs = net.gates[0]!.candidates.map((k) => madds(net, k, true));
+  return calibrationTable({ scores, correct: set.correct, images: set.images }, costs);
 }
 
 async function evaluateSession(
   session: Session,
   dynamic: boolean,
-): Promise<{ result: Evaluation; measured: Measured }> {
+): Promise<{ result: Evaluation; measured: Measured; held: Measured | undefined }> {
   const { backend, net, learner, data, about, config } = session;
   const batch = Math.max(config.batch_size, EVALUATION_BATCH);
   const largest = !net.largestIsNumbered && config.compat !== "published";
@@ -119,7 +116,7 @@ async function evaluateSession(
     ...(held === undefined ? {} : { heldOut: { labels: held.labels, widths: held.widths } }),
     sharedMadds: maddsBeforeGate(net),
   });
-  return { result, measured };
+  return { result, measured, held };
 }
 
 /** The images that the gate found easiest and hardest. */

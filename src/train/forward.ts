@@ -39,7 +39,7 @@ export class TrainExec implements Exec<Tensor> {
   ) {}
 
   conv(x: Tensor, layer: Conv, norm: Norm | null, act: Activation, slot: Slot): Tensor {
-    const y = conv(this.tape, x, this.#convWeight(layer), channelsAt(layer.cout, slot));
+    const y = conv(this.tape, x, this.convWeight(layer), channelsAt(layer.cout, slot));
     if (norm !== null) return this.norm(y, norm, act, slot);
     return act === "none" ? y : affine(this.tape, y, null, null, act);
   }
@@ -102,7 +102,7 @@ export class TrainExec implements Exec<Tensor> {
     return dropout ? affine(this.tape, x, dropout, null, "none") : x;
   }
 
-  #convWeight(layer: Conv): ConvWeight {
+  protected convWeight(layer: Conv): ConvWeight {
     const { span, grads, transposed } = this.weights;
     const [coutMax, cinMax] = layer.weight.shape as [number, number];
     return {

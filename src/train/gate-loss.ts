@@ -34,6 +34,32 @@ export function costLoss(mean: number, widest: number, target: number | null): {
 }
 
 /**
+ * Label-smoothed cross-entropy of rows of scores, [row][candidate], against targets: its mean over the rows, and that mean's
+ * gradient.
+ */
+export function gateCrossEntropy(
+  scores: Float64Array,
+  targets: Int32Array,
+  count: number,
+  smoothing: number,
+): { value: number; gradient: Float64Array } {
+  const rows = targets.length;
+  const gradient = new Float64Array(scores.length);
+  let value = 0;
+  for (let i = 0; i < rows; i++) {
+    const row = scores.subarray(i * count, (i + 1) * count);
+    const top = row.reduce((a, b) => Math.max(a, b));
+    const lse = top + Math.log(row.reduce((sum, s) => sum + Math.exp(s - top), 0));
+    for (let k = 0; k < count; k++) {
+      const t = smoothing / count + (k === targets[i] ? 1 - smoothing : 0);
+      value += (t * (lse - row[k]!)) / rows;
+      gradient[i * count + k] = (Math.exp(row[k]! - lse) - t) / rows;
+    }
+  }
+  return { value, gradient };
+}
+
+/**
  * Losses of one batch and their weighted gradient with respect to the scores, [sample][candidate].
  * `madds`: of each candidate, whole network. Task and SGS are means over samples; cost is taken of the batch's mean.
  */

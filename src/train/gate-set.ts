@@ -14,14 +14,19 @@ export interface GateSet extends GateTargets {
   /** Number of features. */
   width: number;
   images: number;
+  /** How many of them, the first, are images as they are; the others are augmented. */
+  clean: number;
 }
 
-/** One pass over `batches`: to the gate, then every candidate. Only for networks with one gate. */
+/**
+ * Every batch of every view through the part before the gate and through every candidate. The first view is the images as
+ * they are. Only for networks with one gate.
+ */
 export async function gateSet(
   backend: Backend,
   net: Supernet,
   span: number,
-  batches: AsyncIterable<Batch>,
+  views: readonly AsyncIterable<Batch>[],
   batch: number,
   onProgress?: (images: number) => void,
 ): Promise<GateSet> {
@@ -32,35 +37,39 @@ export async function gateSet(
   const losses: number[] = [];
   const correct: number[] = [];
   let images = 0;
+  let clean = 0;
   try {
     const classes = net.spec.classes;
-    for await (const { images: pixels, labels, size } of batches) {
-      backend.f32.set(pixels, plan.input / 4);
-      features.push(plan.gateFeatures(size));
-      const at = losses.length;
-      candidates.forEach((slot, k) => {
-        plan.run(size, slot);
-        const logits = backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
-        for (let i = 0; i < size; i++) {
-          const row = logits.subarray(i * classes, (i + 1) * classes);
-          const top = row.reduce((a, b) => Math.max(a, b));
-          const sum = row.reduce((s, logit) => s + Math.exp(logit - top), 0);
-          losses[at + i * candidates.length + k] = Math.log(sum) + top - row[labels[i]!]!;
-          correct[at + i * candidates.length + k] = row.indexOf(top) === labels[i] ? 1 : 0;
-        }
-      });
-      images += size;
-      onProgress?.(images);
+    for (const [view, batches] of views.entries()) {
+      for await (const { images: pixels, labels, size } of batches) {
+        backend.f32.set(pixels, plan.input / 4);
+        features.push(plan.gateFeatures(size));
+        const at = losses.length;
+        candidates.forEach((slot, k) => {
+          plan.run(size, slot);
+          const logits = backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
+          for (let i = 0; i < size; i++) {
+            const row = logits.subarray(i * classes, (i + 1) * classes);
+            const top = row.reduce((a, b) => Math.max(a, b));
+            const sum = row.reduce((s, logit) => s + Math.exp(logit - top), 0);
+            losses[at + i * candidates.length + k] = Math.log(sum) + top - row[labels[i]!]!;
+            correct[at + i * candidates.length + k] = row.indexOf(top) === labels[i] ? 1 : 0;
+          }
+        });
+        images += size;
+        if (view === 0) clean = images;
+        onProgress?.(images);
+      }
     }
   } finally {
     plan.dispose();
   }
-  const width = gate.head.cin[0]!;
+  const width = (gate.hidden ?? gate.head).cin[0]!;
   const all = new Float32Array(images * width);
   let at = 0;
   for (const part of features) {
     all.set(part, at);
     at += part.length;
   }
-  return { features: all, width, images, losses: Float32Array.from(losses), correct: Uint8Array.from(correct) };
+  return { features: all, width, images, clean, losses: Float32Array.from(losses), correct: Uint8Array.from(correct) };
 }

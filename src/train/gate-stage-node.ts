@@ -1,13 +1,19 @@
 /** Stage II's loop: the gate learns on held-out images while everything else is frozen. */
 import { madds } from "../cost/madds.js";
+import type { Batch } from "../data/batch.js";
+import { costBias } from "../engine/budget.js";
 import { DivergedError } from "../errors.js";
+import { outcomeAt, pointAtCost } from "../evaluate/calibrate.js";
+import { part } from "../models/state.js";
+import type { Param } from "../nn/parameters.js";
 import { checkpoint } from "./checkpoint.js";
 import { type GateLosses } from "./gate-loss.js";
 import { type GateSet, gateSet } from "./gate-set.js";
+import { skipStep } from "./nonfinite.js";
 import { type Progress, toState } from "./progress.js";
 import { learningRate } from "./schedule.js";
 import { EVALUATION_BATCH, type Session } from "./session-node.js";
-import { expectationEpoch, type Head, headScores } from "./stage2-expectation.js";
+import { expectationEpoch, fold, type HeadLayer, headScores, standardised, standardOf } from "./stage2-expectation.js";
 import { Stage2Gumbel } from "./stage2-gumbel.js";
 import { prefixed } from "./supernet-stage-node.js";
 
@@ -19,23 +25,24 @@ export async function gateStage(session: Session, progress: Progress): Promise<b
 }
 
 async function expectationStage(session: Session, progress: Progress): Promise<boolean> {
-  const { backend, config, net, learner, data } = session;
-  const total = data.heldOut.dataset.length;
-  const set = await gateSet(backend, net, learner.student, data.heldOut.inOrder(), inOrderBatch(session), (done) =>
-    session.emit({ type: "phase", name: "gate features", done, total }),
+  const { config, net, data } = session;
+  const total = data.heldOut.dataset.length * config.gate.views;
+  const raw = await gateSet(
+    session.backend,
+    net,
+    session.learner.student,
+    views(session),
+    inOrderBatch(session),
+    (done) => session.emit({ type: "phase", name: "gate features", done, total }),
   );
-  const gate = net.gates[0]!;
-  const costs = gate.candidates.map((k) => madds(net, k, true));
-  const param = gate.head.weight;
-  const packed = (span: number) => backend.f32.subarray(param.in(span) / 4, param.in(span) / 4 + param.floats);
-  const head: Head = {
-    weight: param.unpack(packed(learner.student)),
-    momentum: param.unpack(packed(learner.momentum)),
-  };
+  const costs = net.gates[0]!.candidates.map((k) => madds(net, k, true));
+  const layers = readHead(session);
+  const standard = standardOf(raw, layers[0]!.bias !== null);
+  const set = standardised(raw, standard);
   for (; progress.epoch < config.gate.epochs; progress.epoch++) {
     const started = performance.now();
     const lr = learningRate(gateSchedule(session), progress.epoch);
-    const losses = expectationEpoch(head, set, progress.epoch, lr, {
+    const losses = expectationEpoch(layers, set, progress.epoch, lr, {
       config: config.gate,
       madds: costs,
       seed: config.seed,
@@ -46,13 +53,63 @@ async function expectationStage(session: Session, progress: Progress): Promise<b
       throw new DivergedError(`gate epoch ${progress.epoch + 1}: NaN or infinity in the loss. Lower gate.lr.`);
     }
     progress.step += Math.ceil(set.images / config.batch_size);
-    param.pack(head.weight, packed(learner.student));
-    param.pack(head.momentum, packed(learner.momentum));
+    writeHead(session, layers);
     const seconds = (performance.now() - started) / 1000;
-    await endEpoch(session, progress, losses, chosen(set, head.weight, costs), set.images, seconds);
+    const scores = headScores(layers, set, set.clean);
+    const on = outcomeAt({ scores, correct: set.correct, images: set.clean }, costs, 0);
+    await endEpoch(session, progress, losses, on, set.images, seconds);
     if (session.signal?.aborted) return false;
   }
+  settle(layers, set, costs, config.gate.target_madds);
+  fold(layers[0]!, standard);
+  writeHead(session, layers);
   return true;
+}
+
+/** Shifts the scores so that the argmax, not only its expectation, keeps to the target on the images as they are. */
+function settle(layers: readonly HeadLayer[], set: GateSet, costs: readonly number[], target: number | null): void {
+  const last = layers[layers.length - 1]!;
+  if (target === null || last.bias === null) return;
+  const scores = headScores(layers, set, set.clean);
+  const { lambda } = pointAtCost({ scores, correct: set.correct, images: set.clean }, costs, target);
+  costBias(lambda, costs).forEach((shift, k) => {
+    last.bias![k]! += shift;
+  });
+}
+
+/** The held-out images as they are, then augmented anew for every further view. */
+function views({ config, data }: Session): AsyncIterable<Batch>[] {
+  const augmented = Array.from({ length: config.gate.views - 1 }, (_, view) => data.heldOut.batches(view));
+  return [data.heldOut.inOrder(), ...augmented];
+}
+
+/** The head's layers with their momentum, copied out of the student's span. */
+export function readHead({ backend, net, learner }: Pick<Session, "backend" | "net" | "learner">): HeadLayer[] {
+  const { hidden, head } = net.gates[0]!;
+  const read = (param: Param, span: number) => param.unpack(part(backend, span, param));
+  return [hidden, head]
+    .filter((layer) => layer !== null)
+    .map(({ weight, bias }) => ({
+      weight: read(weight, learner.student),
+      bias: bias && read(bias, learner.student),
+      weightMomentum: read(weight, learner.momentum),
+      biasMomentum: bias && read(bias, learner.momentum),
+      out: weight.shape[0]!,
+      in: weight.shape[1]!,
+    }));
+}
+
+function writeHead({ backend, net, learner }: Session, layers: readonly HeadLayer[]): void {
+  const { hidden, head } = net.gates[0]!;
+  [hidden, head]
+    .filter((layer) => layer !== null)
+    .forEach(({ weight, bias }, i) => {
+      const layer = layers[i]!;
+      weight.pack(layer.weight, part(backend, learner.student, weight));
+      weight.pack(layer.weightMomentum, part(backend, learner.momentum, weight));
+      bias?.pack(layer.bias!, part(backend, learner.student, bias));
+      bias?.pack(layer.biasMomentum!, part(backend, learner.momentum, bias));
+    });
 }
 
 async function gumbelStage(session: Session, progress: Progress): Promise<boolean> {
@@ -70,8 +127,13 @@ async function gumbelStage(session: Session, progress: Progress): Promise<boolea
           progress.epoch + (config.compat === "published" ? 0 : done / steps),
         );
         const result = stage2.step(batch, progress.epoch * steps + done, lr);
-        for (const key of Object.keys(sums) as (keyof typeof sums)[]) sums[key] += result[key] / steps;
         done++;
+        if (result.nonfinite !== null) {
+          skipStep(session, progress, progress.epoch * steps + done, result.nonfinite, "Lower gate.lr.");
+          continue;
+        }
+        progress.bad = 0;
+        for (const key of Object.keys(sums) as (keyof typeof sums)[]) sums[key] += result[key] / steps;
         session.emit({
           type: "step",
           stage: "gate",
@@ -127,23 +189,6 @@ async function endEpoch(
     loss,
     accuracy: { dynamic: on.accuracy },
   });
-}
-
-/** Accuracy and mean MAdds of the gate's argmax on its own set. */
-function chosen(set: GateSet, weight: Float32Array, costs: readonly number[]): { accuracy: number; madds: number } {
-  const rows = Array.from({ length: set.images }, (_, i) => i);
-  const scores = headScores(set, rows, weight);
-  let right = 0;
-  let spent = 0;
-  for (const i of rows) {
-    let best = 0;
-    for (let k = 1; k < costs.length; k++) {
-      if (scores[i * costs.length + k]! > scores[i * costs.length + best]!) best = k;
-    }
-    right += set.correct[i * costs.length + best]!;
-    spent += costs[best]!;
-  }
-  return { accuracy: right / set.images, madds: spent / set.images };
 }
 
 function gateSchedule({ config }: Session) {

@@ -57,10 +57,10 @@ export class Learner {
     this.backend.call({ op: "fill", x: this.grads, count: this.net.layout.trainable, value: 0 });
   }
 
-  /** The first parameter whose gradient holds NaN or infinity, or null. */
+  /** The parameter nearest to the loss whose gradient holds NaN or infinity, or null: from there it spread. */
   nonfiniteGradient(): string | null {
     if (this.#countNonfinite(this.grads, this.net.layout.trainable) === 0) return null;
-    const bad = this.net.layout.params.find(
+    const bad = this.net.layout.params.findLast(
       (p) => p.role !== "statistic" && this.#countNonfinite(p.in(this.grads), p.floats) > 0,
     );
     return bad?.name ?? "padding";
@@ -84,7 +84,7 @@ export class Learner {
         nesterov: 1,
         lr: settings.lr,
         momentum: settings.momentum,
-        decay: role === "plain" ? 0 : settings.weightDecay,
+        decay: role === "plain" || role === "gate_bias" ? 0 : settings.weightDecay,
       });
     }
     this.refresh();

@@ -3,6 +3,9 @@
  * receives a gradient. Masks multiply after every convolution whose output slims and again after its norm; norms mix the
  * candidates' running statistics. With a one-hot choice the logits equal those of the chosen width. PUBLISHED_CODE 33–37.
  */
+import type { Placed, Plan } from "../engine/plan.js";
+import { splitAtGate, type Supernet, walkOn } from "../models/build.js";
+import { gateScores } from "../nn/gate.js";
 import type { Conv, Depthwise, Gate, Norm } from "../nn/layers.js";
 import { NORM_EPS } from "../nn/layers.js";
 import { channelsAt, type Slot, slotIndex } from "../nn/width.js";
@@ -13,8 +16,28 @@ import { depthwise } from "../ops/depthwise.js";
 import { groupNorm } from "../ops/norm.js";
 import { mix, normFactors, straightThrough } from "../ops/mix.js";
 import type { Tape } from "../ops/tape.js";
-import type { Tensor } from "../ops/tensor.js";
+import { Tensor } from "../ops/tensor.js";
 import { TrainExec, type Weights } from "./forward.js";
+
+/**
+ * Runs the first n images of the plan's input: to the gate as they are, masked from there on. `plan` and `weights` are of the same
+ * span; what the tape keeps of the plan holds until the plan's next call.
+ */
+export function walkMasked(
+  tape: Tape,
+  net: Supernet,
+  weights: Weights,
+  plan: Plan,
+  n: number,
+  noise: readonly Float32Array[],
+): { logits: Tensor; decisions: readonly GateDecision[] } {
+  const exec = new MaskedExec(tape, weights, noise);
+  const { x, input, reduced } = plan.runToGate(n);
+  const frozen = ({ at, h, w, c }: Placed) => new Tensor(at, n, h, w, c, false);
+  const walk = { x: frozen(x), slot: 0, input: input && frozen(input), reduced: frozen(reduced) };
+  const logits = walkOn<Tensor>(splitAtGate(net).tail, exec, walk).x;
+  return { logits, decisions: exec.decisions };
+}
 
 /** What one gate did with a batch. */
 export interface GateDecision {
@@ -27,7 +50,7 @@ export interface GateDecision {
   picked: Int32Array;
 }
 
-export class MaskedExec extends TrainExec {
+class MaskedExec extends TrainExec {
   readonly decisions: GateDecision[] = [];
   #current: GateDecision | null = null;
 
@@ -41,24 +64,16 @@ export class MaskedExec extends TrainExec {
   }
 
   override gate(gate: Gate, reduced: Tensor): Slot {
-    const { span, grads } = this.weights;
-    const [coutMax, cinMax] = gate.head.weight.shape as [number, number];
-    const weight = { w: gate.head.weight.in(span), dw: gate.head.weight.in(grads), wt: 0, bias: 0, dbias: 0 };
-    const at = this.weights.transposed?.at(gate.head) ?? 0;
-    const full = { ...weight, wt: at, cinMax, coutMax, kernel: 1, stride: 1, pad: 0 };
-    const scores = conv(this.tape, reduced, full, gate.candidates.length);
+    const scores = gateScores(this, gate, reduced, 0);
     this.#current = { gate, scores, ...straightThrough(this.tape, scores, this.noise[gate.index]!) };
     this.decisions.push(this.#current);
     return gate.candidates[gate.candidates.length - 1]!;
   }
 
   override conv(x: Tensor, layer: Conv, norm: Norm | null, act: Activation, slot: Slot): Tensor {
-    const { span, transposed } = this.weights;
-    const [coutMax, cinMax] = layer.weight.shape as [number, number];
-    const frozen = { w: layer.weight.in(span), dw: 0, wt: transposed!.at(layer), dbias: 0, cinMax, coutMax };
-    const bias = layer.bias === null ? 0 : layer.bias.in(span);
-    const { kernel, stride, pad } = layer;
-    const y = conv(this.tape, x, { ...frozen, bias, kernel, stride, pad }, channelsAt(layer.cout, slot));
+    const weight = this.convWeight(layer);
+    const learns = layer.weight.role === "gate";
+    const y = conv(this.tape, x, learns ? weight : { ...weight, dw: 0, dbias: 0 }, channelsAt(layer.cout, slot));
     return this.#finish(y, layer.cout, norm, act);
   }
 

@@ -14,7 +14,6 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import * as v from "valibot";
 import { parse, stringify } from "yaml";
 import { FormatError, StorageError, UsageError } from "../errors.js";
 import { AppendFile, readBytes, TEMPORARY_NAME, writeFileAtomic } from "../io/files-node.js";
@@ -44,9 +43,10 @@ const FILES = ["args.yaml", "results.csv", "metrics.jsonl", "last.safetensors", 
 const [ARGS, RESULTS, METRICS, LAST] = FILES;
 
 /** What a checkpoint says of the logs that were written before it. */
-const rows = v.pipe(v.number(), v.integer(), v.minValue(0));
-const loggedSchema = v.object({ results: rows, metrics: rows });
-type Logged = v.InferOutput<typeof loggedSchema>;
+interface Logged {
+  results: number;
+  metrics: number;
+}
 
 export class RunFolder {
   readonly path: string;
@@ -205,11 +205,15 @@ async function reopen(path: string, args: object): Promise<Opened> {
 }
 
 function loggedBefore(path: string, checkpoint: ModelFile): Logged {
-  const result = v.safeParse(loggedSchema, checkpoint.training?.logged);
-  if (result.success) return result.output;
+  const { results, metrics } = (checkpoint.training?.logged ?? {}) as Record<string, unknown>;
+  if (isCount(results) && isCount(metrics)) return { results, metrics };
   throw new FormatError(
     `${join(path, LAST)} is no checkpoint of a training run: it does not say how far the logs were.`,
   );
+}
+
+function isCount(x: unknown): x is number {
+  return Number.isInteger(x) && (x as number) >= 0;
 }
 
 /** Cuts a text file behind its first `count` complete lines, and returns those. */

@@ -6,7 +6,7 @@ import { Plan } from "../engine/plan.js";
 import { splitAtGate, topSlot, walkOn } from "../models/build.js";
 import type { Walk } from "../nn/blocks.js";
 import { NORM_MOMENTUM } from "../nn/layers.js";
-import type { Slot } from "../nn/width.js";
+import { type Slot, widest } from "../nn/width.js";
 import { crossEntropy, type Target } from "../ops/loss.js";
 import { Tape } from "../ops/tape.js";
 import { Tensor } from "../ops/tensor.js";
@@ -20,9 +20,19 @@ export type Stage1Config = Pick<
   "seed" | "smoothing" | "drop" | "bootstrap" | "random_widths" | "model_ema_decay"
 >;
 
-interface Pass {
+export interface Pass {
   name: "largest" | "random" | "smallest";
   slot: Slot;
+}
+
+/** What chance decides in one step. */
+export interface Stage1Draws {
+  /** Widest first, slimmest last. */
+  passes: readonly Pass[];
+  /** Widths that the teacher's ensemble adds to its widest. */
+  teacher: readonly Slot[];
+  /** Dropout's factor at `largest`, [image][feature]; null: none. */
+  dropout: Float32Array | null;
 }
 
 export interface Stage1Losses {
@@ -37,12 +47,10 @@ export class Stage1 {
   readonly #config: Stage1Config;
   /** The teacher at every slot it may be asked for. */
   readonly #teacher: Plan | null;
-  readonly #batch: number;
 
   constructor(learner: Learner, config: Stage1Config, batch: number) {
     this.#learner = learner;
     this.#config = config;
-    this.#batch = batch;
     const { backend, net, teacher } = learner;
     const top = topSlot(net);
     const numbered = Array.from({ length: net.widths }, (_, k) => k);
@@ -51,8 +59,14 @@ export class Stage1 {
     this.#teacher = taught ? new Plan(backend, net, teacher, { batch, slots, dynamic: false }) : null;
   }
 
-  /** The widths of step `step`: the same for a seed, whatever came before. */
-  passes(step: number): Pass[] {
+  /** The draws of step `step` for a batch of n: the same for a seed, whatever came before. The teacher runs at the student's widths. */
+  draws(step: number, n: number): Stage1Draws {
+    const passes = this.#passes(step);
+    const teacher = passes.filter((pass) => pass.name === "random").map((pass) => pass.slot);
+    return { passes, teacher, dropout: this.#dropout(step, n) };
+  }
+
+  #passes(step: number): Pass[] {
     const { net } = this.#learner;
     const passes: Pass[] = [{ name: "largest", slot: topSlot(net) }];
     if (net.widths === 1) return passes;
@@ -68,25 +82,27 @@ export class Stage1 {
 
   /**
    * Adds the gradients of all passes to the learner's (zeroed here). `step` counts from 0 over the whole stage and keys
-   * widths and dropout. Weights are not touched, running statistics are.
+   * the draws. Weights are not touched, running statistics are.
    */
-  backward(images: Tensor, labels: number, step: number): Stage1Losses {
-    const { backend, net } = this.#learner;
-    const passes = this.passes(step);
+  backward(images: Tensor, labels: number, step: number, draws = this.draws(step, images.n)): Stage1Losses {
+    const { backend } = this.#learner;
+    const { passes } = draws;
     this.#learner.zeroGrads();
     return backend.arena.scope(() => {
-      const targets = this.#targets(images, labels, passes);
+      const targets = this.#targets(images, labels, draws);
       const losses = new Map<Pass, number>();
       // Passes that begin at one slot share everything before the first gate: run it once, forward and backward.
       const early = (pass: Pass): Slot => (pass.slot === "largest" ? "largest" : 0);
       for (const start of new Set(passes.map(early))) {
         const group = passes.filter((pass) => early(pass) === start);
-        backend.arena.scope(() => this.#group(images, start, group, targets, losses, step));
+        backend.arena.scope(() => this.#group(images, start, group, targets, losses, draws.dropout));
       }
-      const random = passes.filter((p) => p.name === "random").map((p) => losses.get(p)!);
-      const result: Stage1Losses = { largest: losses.get(passes[0]!)! };
-      if (random.length > 0) result.random = random.reduce((a, b) => a + b, 0) / random.length;
-      if (net.widths > 1) result.smallest = losses.get(passes[passes.length - 1]!)!;
+      const sums = { largest: 0, random: 0, smallest: 0 };
+      for (const [pass, loss] of losses) sums[pass.name] += loss;
+      const count = (name: Pass["name"]) => passes.filter((pass) => pass.name === name).length;
+      const result: Stage1Losses = { largest: sums.largest };
+      if (count("random") > 0) result.random = sums.random / count("random");
+      if (count("smallest") > 0) result.smallest = sums.smallest;
       return result;
     });
   }
@@ -97,7 +113,7 @@ export class Stage1 {
     group: readonly Pass[],
     targets: (pass: Pass) => Target,
     losses: Map<Pass, number>,
-    step: number,
+    factors: Float32Array | null,
   ): void {
     const { backend, net, weights } = this.#learner;
     const { head, tail } = splitAtGate(net);
@@ -110,7 +126,7 @@ export class Stage1 {
     for (const pass of group) {
       backend.arena.scope(() => {
         const tape = new Tape(backend);
-        const dropout = pass.name === "largest" ? this.#dropout(tape, images.n, step) : null;
+        const dropout = pass.name === "largest" && factors !== null ? rows(tape, images.n, factors) : null;
         const exec = new TrainExec(tape, weights, { momentum: () => NORM_MOMENTUM, slot: pass.slot, dropout });
         const slot = head.length > 0 ? walk.slot : pass.slot;
         const logits = walkOn(tail, exec, { ...walk, slot }).x;
@@ -123,7 +139,7 @@ export class Stage1 {
   }
 
   /** What each pass learns: labels for the widest, the teacher's probabilities for the others. */
-  #targets(images: Tensor, labels: number, passes: readonly Pass[]): (pass: Pass) => Target {
+  #targets(images: Tensor, labels: number, draws: Stage1Draws): (pass: Pass) => Target {
     const { backend, net } = this.#learner;
     const { bootstrap, smoothing } = this.#config;
     const hard: Target = { labels, smoothing };
@@ -136,7 +152,7 @@ export class Stage1 {
     this.#teach(images, topSlot(net), probs);
     if (bootstrap === "inplace") return (pass) => (pass.name === "largest" ? hard : { probs });
     const ensemble = backend.arena.alloc(images.n * net.spec.classes * 4);
-    this.#ensemble(images, probs, passes, ensemble);
+    this.#ensemble(images, probs, draws.teacher, ensemble);
     return (pass) => (pass.name === "largest" ? hard : { probs: pass.name === "random" ? probs : ensemble });
   }
 
@@ -158,47 +174,46 @@ export class Stage1 {
   }
 
   /** Mean of the teacher's probabilities at the widest and at this step's random widths. */
-  #ensemble(images: Tensor, widest: number, passes: readonly Pass[], out: number): void {
+  #ensemble(images: Tensor, top: number, slots: readonly Slot[], out: number): void {
     const { backend, net } = this.#learner;
     const count = images.n * net.spec.classes;
-    const random = passes.filter((p) => p.name === "random");
-    const sum = Float64Array.from(backend.f32.subarray(widest / 4, widest / 4 + count));
-    for (const pass of random) {
-      this.#teach(images, pass.slot, out);
+    const sum = Float64Array.from(backend.f32.subarray(top / 4, top / 4 + count));
+    for (const slot of slots) {
+      this.#teach(images, slot, out);
       const f32 = backend.f32;
       for (let i = 0; i < count; i++) sum[i] = sum[i]! + f32[out / 4 + i]!;
     }
-    for (let i = 0; i < count; i++) backend.f32[out / 4 + i] = sum[i]! / (random.length + 1);
+    for (let i = 0; i < count; i++) backend.f32[out / 4 + i] = sum[i]! / (slots.length + 1);
   }
 
   #softmax(logits: number, probs: number, n: number): void {
     this.#learner.backend.call({ op: "softmax", x: logits, y: probs, n, c: this.#learner.net.spec.classes });
   }
 
-  #dropout(tape: Tape, n: number, step: number): Tensor | null {
+  #dropout(step: number, n: number): Float32Array | null {
     const { drop, seed } = this.#config;
     if (drop <= 0) return null;
-    const c = this.#learner.net.classifier.cin.at(-1)!;
-    const factor = tape.tensor(n, 1, 1, c, false);
     const random = new Philox(seed, step, "dropout");
     const kept = 1 / (1 - drop);
-    const { f32 } = this.#learner.backend;
-    for (let i = 0; i < n * c; i++) f32[factor.at / 4 + i] = random.float() < drop ? 0 : kept;
-    return factor;
+    const features = widest(this.#learner.net.classifier.cin);
+    return Float32Array.from({ length: n * features }, () => (random.float() < drop ? 0 : kept));
   }
 
   dispose(): void {
     this.#teacher?.dispose();
-  }
-
-  get batch(): number {
-    return this.#batch;
   }
 }
 
 /** The tensors that a walk takes from before the gate to behind it. */
 function crossing(walk: Walk<Tensor>): Set<Tensor> {
   return new Set([walk.x, walk.input, walk.reduced].filter((t): t is Tensor => t?.needsGrad === true));
+}
+
+/** (n, 1, 1, C) from n·C values. */
+function rows(tape: Tape, n: number, values: Float32Array): Tensor {
+  const t = tape.tensor(n, 1, 1, values.length / n, false);
+  tape.backend.f32.set(values, t.at / 4);
+  return t;
 }
 
 /** A gradient of zero, to which every pass adds its share. */

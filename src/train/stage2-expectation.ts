@@ -1,16 +1,23 @@
 /**
  * Stage II, exact-expectation form: with everything but the slimming head frozen and one gate, the task loss is the
  * expectation Σ_k p_k·CE_k over the candidates. No straight-through, no masks, no noise; runs on a cached GateSet in double.
+ *
+ * The head learns on standardised features; `fold` makes it one for the features as they are.
  */
 import { Philox } from "../random/philox.js";
 import type { GateConfig } from "./config.js";
 import { type GateLosses, gateLoss } from "./gate-loss.js";
 import type { GateSet } from "./gate-set.js";
 
-/** The slimming head's weights, [candidate][feature], and their momentum. */
-export interface Head {
+/** A layer of the slimming head: weight [out][in]. ReLU lies between layers. */
+export interface HeadLayer {
   weight: Float32Array;
-  momentum: Float32Array;
+  bias: Float32Array | null;
+  /** SGD's buffers. */
+  weightMomentum: Float32Array;
+  biasMomentum: Float32Array | null;
+  out: number;
+  in: number;
 }
 
 export interface ExpectationOptions {
@@ -23,53 +30,130 @@ export interface ExpectationOptions {
   momentum: number;
 }
 
-/** Scores of some images, [row][candidate]. */
-export function headScores(set: GateSet, rows: readonly number[], weight: Float32Array): Float64Array {
-  const d = set.width;
-  const count = weight.length / d;
-  const scores = new Float64Array(rows.length * count);
-  rows.forEach((row, i) => {
-    for (let k = 0; k < count; k++) {
-      let sum = 0;
-      for (let j = 0; j < d; j++) sum += weight[k * d + j]! * set.features[row * d + j]!;
-      scores[i * count + k] = sum;
-    }
-  });
-  return scores;
+/** Mean and deviation of each feature. Without a bias to take up the shift, the mean counts as 0. */
+export interface Standard {
+  mean: Float64Array;
+  deviation: Float64Array;
 }
 
-/** One epoch over the set in the order that (seed, epoch) gives. Changes `head`; returns the mean losses. */
+export function standardOf(set: GateSet, centred: boolean): Standard {
+  const mean = new Float64Array(set.width);
+  const deviation = new Float64Array(set.width);
+  for (let i = 0; centred && i < set.features.length; i++) mean[i % set.width]! += set.features[i]! / set.images;
+  for (let i = 0; i < set.features.length; i++) {
+    deviation[i % set.width]! += (set.features[i]! - mean[i % set.width]!) ** 2 / set.images;
+  }
+  return { mean, deviation: deviation.map((variance) => Math.max(Math.sqrt(variance), 1e-6)) };
+}
+
+/** The set with standardised features; all else is shared. */
+export function standardised(set: GateSet, { mean, deviation }: Standard): GateSet {
+  const d = set.width;
+  return { ...set, features: set.features.map((x, i) => (x - mean[i % d]!) / deviation[i % d]!) };
+}
+
+/** Changes the first layer, learnt on standardised features, into one that reads them raw. */
+export function fold(first: HeadLayer, { mean, deviation }: Standard): void {
+  for (let o = 0; o < first.out; o++) {
+    for (let i = 0; i < first.in; i++) {
+      const w = first.weight[o * first.in + i]! / deviation[i]!;
+      first.weight[o * first.in + i] = w;
+      if (first.bias !== null) first.bias[o]! -= w * mean[i]!;
+    }
+  }
+}
+
+/** Activations of every layer for some images, [layer][row][channel]; the last are the scores. */
+function forward(layers: readonly HeadLayer[], set: GateSet, rows: readonly number[]): Float64Array[] {
+  const first = new Float64Array(rows.length * set.width);
+  rows.forEach((row, i) => {
+    first.set(set.features.subarray(row * set.width, (row + 1) * set.width), i * set.width);
+  });
+  const values = [first];
+  layers.forEach((layer, at) => {
+    const x = values[at]!;
+    const y = new Float64Array(rows.length * layer.out);
+    for (let r = 0; r < rows.length; r++) {
+      for (let o = 0; o < layer.out; o++) {
+        let sum = layer.bias?.[o] ?? 0;
+        for (let i = 0; i < layer.in; i++) sum += layer.weight[o * layer.in + i]! * x[r * layer.in + i]!;
+        y[r * layer.out + o] = at < layers.length - 1 ? Math.max(sum, 0) : sum;
+      }
+    }
+    values.push(y);
+  });
+  return values;
+}
+
+/** Scores of the first `count` images, [image][candidate]. */
+export function headScores(layers: readonly HeadLayer[], set: GateSet, count = set.images): Float64Array {
+  return forward(
+    layers,
+    set,
+    Array.from({ length: count }, (_, i) => i),
+  ).at(-1)!;
+}
+
+/** One epoch over the set in the order that (seed, epoch) gives. Changes the layers; returns the mean losses. */
 export function expectationEpoch(
-  head: Head,
+  layers: readonly HeadLayer[],
   set: GateSet,
   epoch: number,
   lr: number,
   options: ExpectationOptions,
 ): GateLosses {
-  const { config, madds, seed, momentum } = options;
-  const count = madds.length;
-  const d = set.width;
+  const { config, madds, seed } = options;
   const order = Array.from({ length: set.images }, (_, i) => i);
   new Philox(seed, epoch, "gate order").shuffle(order);
   const sum: GateLosses = { task: 0, cost: 0, sgs: 0 };
   for (let from = 0; from < order.length; from += options.batchSize) {
     const rows = order.slice(from, from + options.batchSize);
-    const scores = headScores(set, rows, head.weight);
-    const dscores = new Float64Array(scores.length);
-    const losses = gateLoss(scores, rows, set, madds, config, dscores);
+    const values = forward(layers, set, rows);
+    const gradient = new Float64Array(rows.length * madds.length);
+    const losses = gateLoss(values.at(-1)!, rows, set, madds, config, gradient);
     const share = rows.length / order.length;
     for (const key of ["task", "cost", "sgs"] as const) sum[key] += losses[key] * share;
-    for (let k = 0; k < count; k++) {
-      for (let j = 0; j < d; j++) {
-        let g = config.weight_decay * head.weight[k * d + j]!;
-        rows.forEach((row, i) => {
-          g += dscores[i * count + k]! * set.features[row * d + j]!;
-        });
-        const m = momentum * head.momentum[k * d + j]! + g;
-        head.momentum[k * d + j] = m;
-        head.weight[k * d + j]! -= lr * (g + momentum * m);
-      }
-    }
+    backward(layers, values, gradient, rows.length, lr, options);
   }
   return sum;
+}
+
+/** Gradients of all layers, and an SGD step on each once its own gradient has been passed on. */
+function backward(
+  layers: readonly HeadLayer[],
+  values: readonly Float64Array[],
+  scores: Float64Array,
+  rows: number,
+  lr: number,
+  { config, momentum }: ExpectationOptions,
+): void {
+  let dy = scores;
+  for (let at = layers.length - 1; at >= 0; at--) {
+    const layer = layers[at]!;
+    const x = values[at]!;
+    const dx = new Float64Array(rows * layer.in);
+    const dw = new Float64Array(layer.weight.length);
+    const db = new Float64Array(layer.out);
+    for (let r = 0; r < rows; r++) {
+      for (let o = 0; o < layer.out; o++) {
+        const g = dy[r * layer.out + o]!;
+        db[o]! += g;
+        for (let i = 0; i < layer.in; i++) {
+          dw[o * layer.in + i]! += g * x[r * layer.in + i]!;
+          dx[r * layer.in + i]! += g * layer.weight[o * layer.in + i]!;
+        }
+      }
+    }
+    sgd(layer.weight, dw, layer.weightMomentum, lr, momentum, config.weight_decay);
+    if (layer.bias !== null) sgd(layer.bias, db, layer.biasMomentum!, lr, momentum, 0);
+    dy = dx.map((g, i) => (x[i]! > 0 ? g : 0));
+  }
+}
+
+function sgd(p: Float32Array, g: Float64Array, m: Float32Array, lr: number, momentum: number, decay: number): void {
+  for (let i = 0; i < p.length; i++) {
+    const slope = g[i]! + decay * p[i]!;
+    m[i] = momentum * m[i]! + slope;
+    p[i]! -= lr * (slope + momentum * m[i]!);
+  }
 }

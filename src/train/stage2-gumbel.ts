@@ -3,18 +3,23 @@
  * MAdds loss and SGS. Works with several gates. `compat: "published"` follows the authors' code (PUBLISHED_CODE 12, 14, 19).
  */
 import { gatedMadds } from "../cost/gated.js";
+import { madds } from "../cost/madds.js";
 import type { Batch } from "../data/batch.js";
 import { Plan } from "../engine/plan.js";
-import { splitAtGate, walkOn } from "../models/build.js";
+import { UsageError } from "../errors.js";
+import type { Supernet } from "../models/build.js";
+import { channelsAt } from "../nn/width.js";
 import { crossEntropy } from "../ops/loss.js";
+import { softmaxBackward } from "../ops/mix.js";
+import { GROUP_CHANNELS } from "../ops/norm.js";
 import { Tape } from "../ops/tape.js";
-import { Tensor } from "../ops/tensor.js";
+import type { Tensor } from "../ops/tensor.js";
 import { Philox } from "../random/philox.js";
 import type { TrainConfig } from "./config.js";
-import { costLoss, sgsTarget } from "./gate-loss.js";
+import { costLoss, gateCrossEntropy, sgsTarget } from "./gate-loss.js";
 import type { Input } from "./input.js";
 import type { Learner } from "./learner.js";
-import { type GateDecision, MaskedExec } from "./masked.js";
+import { type GateDecision, walkMasked } from "./masked.js";
 
 /** The published code divides MAdds by this. */
 const PUBLISHED_UNIT = 1e9;
@@ -26,6 +31,8 @@ export interface GumbelStep {
   /** Of this batch, at the noisy choices. */
   accuracy: number;
   madds: number;
+  /** What held NaN or infinity, so that the heads were left as they are; null: nothing. */
+  nonfinite: string | null;
 }
 
 export class Stage2Gumbel {
@@ -41,14 +48,21 @@ export class Stage2Gumbel {
     this.#input = input;
     const { backend, net, student } = learner;
     const candidates = net.gates[0]!.candidates;
+    checkGroups(net, candidates.slice(0, -1));
     const slots = [candidates[0]!, candidates[candidates.length - 1]!];
     this.#plan = new Plan(backend, net, student, { batch: config.batch_size, slots, dynamic: true });
   }
 
+  /** Gumbel noise of step `step` for a batch of n: by gate, [image][candidate]. */
+  noise(step: number, n: number): Float32Array[] {
+    const { gates } = this.#learner.net;
+    return gates.map(({ candidates, index }) => gumbel(n * candidates.length, this.#config.seed, step, index));
+  }
+
   /** One optimiser step on the heads. `step` counts over the whole stage and keys the noise. */
-  step(batch: Batch, step: number, lr: number): GumbelStep {
+  step(batch: Batch, step: number, lr: number, noise = this.noise(step, batch.size)): GumbelStep {
     const { backend, net, weights } = this.#learner;
-    const { config } = { config: this.#config };
+    const config = this.#config;
     const plan = this.#plan;
     const n = batch.size;
     this.#learner.zeroGrads();
@@ -56,25 +70,23 @@ export class Stage2Gumbel {
       this.#input.write(batch.images, batch.labels);
       backend.f32.set(batch.images, plan.input / 4);
       const easy = this.#easy(batch);
-      const noise = net.gates.map((gate) => gumbel(n * gate.candidates.length, config.seed, step, gate.index));
       const tape = new Tape(backend);
-      const exec = new MaskedExec(tape, weights, noise);
-      const at = plan.runToGate(n);
-      const tensor = (a: { at: number; h: number; w: number; c: number } | null) =>
-        a === null ? null : new Tensor(a.at, n, a.h, a.w, a.c, false);
-      const walk = { x: tensor(at.x)!, slot: 0, input: tensor(at.input), reduced: tensor(at.reduced) };
-      const logits = walkOn<Tensor>(splitAtGate(net).tail, exec, walk).x;
+      const { logits, decisions } = walkMasked(tape, net, weights, plan, n, noise);
       const right = countRight(backend.f32, logits, batch.labels);
       const task = crossEntropy(tape, logits, { labels: this.#input.labels, smoothing: config.smoothing });
       this.#scaleGrad(logits, config.gate.task_weight);
-      const cost = this.#cost(tape, exec.decisions, n);
-      const sgs = this.#sgs(tape, exec.decisions, easy, n);
+      const cost = this.#cost(tape, decisions, n);
+      const sgs = this.#sgs(tape, decisions, easy, n);
       tape.backward();
       return { task, cost: cost.loss, sgs, accuracy: right / n, madds: cost.mean };
     });
+    const loss = (["task", "cost", "sgs"] as const).find((name) => !Number.isFinite(result[name]));
+    const parameter = this.#learner.nonfiniteGradient();
+    if (loss !== undefined) return { ...result, nonfinite: `the ${loss} loss` };
+    if (parameter !== null) return { ...result, nonfinite: `the gradient of ${parameter}` };
     const decay = config.gate.weight_decay;
-    this.#learner.step(["gate"], { lr, momentum: config.momentum, weightDecay: decay });
-    return result;
+    this.#learner.step(["gate", "gate_bias"], { lr, momentum: config.momentum, weightDecay: decay });
+    return { ...result, nonfinite: null };
   }
 
   /** SGS target of each image: 0, the last candidate, or −1 for none. Judged by the frozen network, without noise. */
@@ -112,10 +124,8 @@ export class Stage2Gumbel {
       ),
     );
     const mean = costs.reduce((sum, c) => sum + c.madds, 0) / n;
-    const widest = decisions.map((d) =>
-      Float64Array.from({ length: count(d) }, (_, k) => (k === count(d) - 1 ? 1 : 0)),
-    );
-    const unit = published ? PUBLISHED_UNIT : gatedMadds(net, widest).madds;
+    const widest = decisions.map((d) => d.gate.candidates[count(d) - 1]!);
+    const unit = published ? PUBLISHED_UNIT : madds(net, widest);
     const { value, slope } = costLoss(mean, unit, published ? null : gate.target_madds);
     decisions.forEach((d, g) => {
       tape.receive(d.choice, (dx) => {
@@ -140,26 +150,15 @@ export class Stage2Gumbel {
     let loss = 0;
     for (const d of decisions) {
       const count = d.gate.candidates.length;
-      const scores = backend.f32.slice(d.scores.at / 4, d.scores.at / 4 + n * count);
+      const scores = Float64Array.from(backend.f32.subarray(d.scores.at / 4, d.scores.at / 4 + n * count));
       const published = compat === "published";
-      const gradient = new Float64Array(n * count);
-      const weight = gate.sgs_weight / (n * decisions.length);
-      for (let i = 0; i < n; i++) {
-        const row = Float64Array.from({ length: count }, (_, k) =>
-          published ? d.soft[i * count + k]! : scores[i * count + k]!,
-        );
-        const top = row.reduce((a, b) => Math.max(a, b));
-        const lse = top + Math.log(row.reduce((sum, s) => sum + Math.exp(s - top), 0));
-        for (let k = 0; k < count; k++) {
-          const t = smoothing / count + (k === targets[i] ? 1 - smoothing : 0);
-          loss += (t * (lse - row[k]!)) / (n * decisions.length);
-          gradient[i * count + k] = weight * (Math.exp(row[k]! - lse) - t);
-        }
-      }
+      const { value, gradient } = gateCrossEntropy(published ? d.soft : scores, targets, count, smoothing);
+      loss += value / decisions.length;
       // In the published form the gradient is that of the softmax, which passes it on to the scores.
-      if (published) throughSoftmax(gradient, d.soft, n, count);
+      if (published) softmaxBackward(d.soft, gradient, count);
+      const weight = gate.sgs_weight / decisions.length;
       tape.receive(d.scores, (dx) => {
-        for (let i = 0; i < n * count; i++) backend.f32[dx / 4 + i] = gradient[i]!;
+        for (let i = 0; i < n * count; i++) backend.f32[dx / 4 + i] = weight * gradient[i]!;
       });
     }
     return loss;
@@ -176,20 +175,22 @@ export class Stage2Gumbel {
   }
 }
 
+/** Group norm over masked channels is that of the slice only where no group is cut: the zeros would count. */
+function checkGroups(net: Supernet, slots: readonly number[]): void {
+  for (const { name, kind, widths } of net.norms) {
+    const cut = slots.find((slot) => channelsAt(widths, slot) % GROUP_CHANNELS !== 0);
+    if (kind !== "gn" || widths.length === 1 || cut === undefined) continue;
+    throw new UsageError(
+      `gate.method "gumbel" with group norm needs widths that are multiples of ${GROUP_CHANNELS}; ` +
+        `${name} has ${channelsAt(widths, cut)} channels at width ${cut}. Use batch norm, or "expectation"`,
+    );
+  }
+}
+
 /** −log(−log u), keyed by step and gate. */
 function gumbel(count: number, seed: number, step: number, gate: number): Float32Array {
   const random = new Philox(seed, step, gate, "gumbel");
   return Float32Array.from({ length: count }, () => -Math.log(-Math.log(random.float() * (1 - 2 ** -23) + 2 ** -24)));
-}
-
-function throughSoftmax(gradient: Float64Array, soft: Float64Array, n: number, count: number): void {
-  for (let i = 0; i < n; i++) {
-    let mean = 0;
-    for (let k = 0; k < count; k++) mean += soft[i * count + k]! * gradient[i * count + k]!;
-    for (let k = 0; k < count; k++) {
-      gradient[i * count + k] = soft[i * count + k]! * (gradient[i * count + k]! - mean);
-    }
-  }
 }
 
 function countRight(f32: Float32Array, logits: Tensor, labels: Int32Array): number {

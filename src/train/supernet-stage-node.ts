@@ -1,9 +1,9 @@
 /** Stage I's loop: batches, steps, checkpoints, an evaluation on held-out images after every epoch. */
 import { measure } from "../evaluate/measure.js";
-import { DivergedError } from "../errors.js";
 import { allocSpan } from "../models/state.js";
 import type { Tensor } from "../ops/tensor.js";
 import { checkpoint, modelFile } from "./checkpoint.js";
+import { firstNonfinite, skipStep } from "./nonfinite.js";
 import { addLosses, type Progress, takeMeans, toState } from "./progress.js";
 import { Recalibration } from "./recalibrate.js";
 import { learningRate } from "./schedule.js";
@@ -12,8 +12,6 @@ import { Stage1 } from "./stage1.js";
 
 /** Steps between lines in metrics.jsonl. */
 const LOG_INTERVAL = 20;
-/** Steps in a row with NaN or infinity that end a run. */
-const MAX_BAD = 3;
 /** Batches that the recalibration before an epoch's evaluation averages over. */
 const QUICK_RECALIBRATION = 20;
 
@@ -45,7 +43,8 @@ export async function supernetStage(session: Session, progress: Progress): Promi
         });
         const interrupted = session.signal?.aborted === true;
         const recover = config.recovery_interval > 0 && progress.step % config.recovery_interval === 0;
-        if ((interrupted || recover) && done < steps) await save(session, progress);
+        // Not amid bad steps: they may be the last, and the checkpoint before them is what is left.
+        if ((interrupted || recover) && done < steps && progress.bad === 0) await save(session, progress);
         if (interrupted && done < steps) return false;
         // Let signals and other work in: a step itself is synchronous.
         await new Promise(setImmediate);
@@ -87,26 +86,28 @@ export async function supernetStage(session: Session, progress: Progress): Promi
   }
   function step(s: Session, stage: Stage1, images: Tensor, p: Progress, lr: number): void {
     learner.saveStatistics();
-    const losses = stage.backward(images, s.input.labels, p.step);
-    const broken = Object.entries(losses).find(([, value]) => !Number.isFinite(value));
-    const parameter = broken ? null : learner.nonfiniteGradient();
+    const draws = stage.draws(p.step, images.n);
+    const losses = stage.backward(images, s.input.labels, p.step, draws);
+    const broken = Object.entries(losses).find(([, value]) => !Number.isFinite(value))?.[0];
+    const parameter = broken === undefined ? learner.nonfiniteGradient() : null;
     p.step++;
-    if (broken || parameter !== null) {
+    if (broken !== undefined || parameter !== null) {
+      const slots = draws.passes.filter((pass) => pass.name === broken).map((pass) => pass.slot);
+      const layer = firstNonfinite(learner, images, slots);
       learner.restoreStatistics();
-      p.bad++;
-      const where = broken ? `the loss of the ${broken[0]} width` : `the gradient of ${parameter}`;
-      const message = `step ${p.step}: NaN or infinity in ${where}`;
-      if (p.bad >= MAX_BAD) {
-        throw new DivergedError(
-          `${message}, ${MAX_BAD} steps in a row; training stopped, the last checkpoint in ${folder.path} is kept. Lower lr, or raise warmup_epochs.`,
-        );
-      }
-      s.emit({ type: "warning", message: `${message}; the step is skipped` });
+      const where = parameter !== null ? `the gradient of ${parameter}` : `the loss of the ${broken} width`;
+      skipStep(
+        s,
+        p,
+        p.step,
+        layer === null ? where : `${where}, first in ${layer}`,
+        "Lower lr, or raise warmup_epochs.",
+      );
       return;
     }
     p.bad = 0;
     learner.step(["decayed", "plain"], { lr, momentum: config.momentum, weightDecay: config.weight_decay });
-    learner.ema(config.model_ema_decay);
+    learner.ema(emaDecay(config, p.step));
     addLosses(p, { ...losses });
   }
 
@@ -146,6 +147,11 @@ export async function recalibrateSpan(
     if (phase !== null) session.emit({ type: "phase", name: phase, done, total });
     if (done >= total) break;
   }
+}
+
+/** After `step` steps: (1 + n) / (10 + n), as timm, up to the configured decay. The published code has no such warm-up. */
+function emaDecay({ model_ema_decay, compat }: Session["config"], step: number): number {
+  return compat === "published" ? model_ema_decay : Math.min(model_ema_decay, (1 + step) / (10 + step));
 }
 
 async function save(session: Session, progress: Progress): Promise<void> {

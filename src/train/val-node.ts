@@ -27,7 +27,7 @@ export interface ValOptions {
 }
 
 /**
- * Every row of the honest table for one model file. The cascade needs images held out from training and is left out here.
+ * Every row of the honest table for one model file. The cascade is the one that the training run chose on held-out images.
  * Throws UncalibratedError where norm statistics of a width were never measured.
  */
 export async function val(model: string, options: ValOptions): Promise<Evaluation> {
@@ -69,6 +69,7 @@ export async function val(model: string, options: ValOptions): Promise<Evaluatio
       widths,
       ...(largest === undefined ? {} : { largest }),
       ...(dynamic === undefined ? {} : { dynamic }),
+      ...(file.cascade === undefined ? {} : { cascade: file.cascade }),
       sharedMadds: maddsBeforeGate(net),
     });
   } finally {

@@ -1,5 +1,6 @@
 /** Writes PNG files of every kind for tests, a row filter of its own for each row. Not for use outside of them. */
-import { crc32, deflateSync } from "node:zlib";
+import { deflateSync } from "node:zlib";
+import { crc32 } from "../../src/io/crc32.js";
 
 export interface PngSpec {
   height: number;

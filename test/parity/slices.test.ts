@@ -1,0 +1,138 @@
+/** A slice is a network: cut out with weights of its own it gives the same bits; and what a slice is, all ways to run it agree on. */
+import assert from "node:assert/strict";
+import { after, describe, it } from "node:test";
+import type { Backend } from "../../src/backend/backend.js";
+import { openBackend } from "../../src/backend/open.js";
+import { madds } from "../../src/cost/madds.js";
+import { Plan } from "../../src/engine/plan.js";
+import { build, type Supernet, walkNetwork } from "../../src/models/build.js";
+import type { ModelSpec } from "../../src/models/spec.js";
+import { allocSpan, readState, writeState } from "../../src/models/state.js";
+import { channelsAt, type Slot } from "../../src/nn/width.js";
+import { Tape } from "../../src/ops/tape.js";
+import { Tensor } from "../../src/ops/tensor.js";
+import { TrainExec } from "../../src/train/forward.js";
+import { Learner } from "../../src/train/learner.js";
+import { walkMasked } from "../../src/train/masked.js";
+import { randomImages, randomSpan, smallSpecs } from "../support/networks.js";
+import { floatsAt } from "../support/parity-networks.js";
+import { StandAlone } from "../support/stand-alone.js";
+
+const all = [await openBackend({ threads: 1 }), await openBackend({ device: "wasm", threads: 1 })];
+after(() => {
+  for (const backend of all) backend.dispose();
+});
+
+const N = 3;
+
+function slotsOf(net: Supernet): Slot[] {
+  return [...Array.from({ length: net.widths }, (_, k) => k), "largest"];
+}
+
+/** Logits of n images at a slot, by a plan of its own. */
+function logitsOf(backend: Backend, net: Supernet, span: number, images: Float32Array, n: number, slot: Slot) {
+  const plan = new Plan(backend, net, span, { batch: n, slots: [slot], dynamic: false });
+  backend.f32.set(images, plan.input / 4);
+  plan.run(n, slot);
+  const logits = floatsAt(backend, plan.logits, n * net.spec.classes);
+  plan.dispose();
+  assert.ok(logits.every(Number.isFinite));
+  return logits;
+}
+
+function assertNear(got: Float32Array, want: Float32Array, relative: number, what: string): void {
+  const scale = want.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+  const gap = got.reduce((most, v, i) => Math.max(most, Math.abs(v - want[i]!)), 0);
+  assert.ok(gap <= relative * scale, `${what}: ${gap / scale} of the largest`);
+}
+
+for (const backend of all) {
+  describe(`slices, ${backend.build}`, () => {
+    for (const [seed, spec] of smallSpecs.entries()) {
+      it(`${spec.description}: every width is the bits of a network of its own`, () => {
+        const net = build(spec);
+        const span = randomSpan(backend, net, seed);
+        const images = randomImages(spec, N, seed);
+        const seen = new Set<string>();
+        for (const slot of slotsOf(net)) {
+          const alone = new StandAlone(net, slot);
+          const own = alone.span(backend, span);
+          const logits = logitsOf(backend, net, span, images, N, slot);
+          assert.deepEqual(logits, logitsOf(backend, alone.net, own, images, N, 0), `width ${slot}`);
+          assert.equal(madds(alone.net, 0), madds(net, slot), `MAdds of width ${slot}`);
+          backend.arena.free(own);
+          seen.add(logits.join());
+        }
+        const different = net.largestIsNumbered ? net.widths : net.widths + 1;
+        assert.equal(seen.size, different, "widths compute different things");
+        backend.arena.free(span);
+      });
+
+      if (spec.norm === "gn") {
+        it(`${spec.description}: training walk and plan agree at every width`, () => {
+          const net = build(spec);
+          const span = randomSpan(backend, net, seed);
+          const images = randomImages(spec, N, seed);
+          for (const slot of slotsOf(net)) {
+            backend.arena.scope(() => {
+              const { height, width, channels } = spec.input;
+              const x = new Tensor(backend.arena.alloc(images.length * 4), N, height, width, channels, false);
+              backend.f32.set(images, x.at / 4);
+              const options = { momentum: () => 0, slot };
+              const exec = new TrainExec(new Tape(backend, false), { span, grads: 0, transposed: null }, options);
+              const { at, size } = walkNetwork<Tensor>(net.steps, exec, x, slot === "largest" ? slot : 0);
+              const planned = logitsOf(backend, net, span, images, N, slot);
+              assertNear(floatsAt(backend, at, size), planned, 1e-5, `width ${slot}`);
+            });
+          }
+          backend.arena.free(span);
+        });
+      }
+
+      if (spec.norm === "bn" || spec.description.includes("two gates")) {
+        it(`${spec.description}: masked by a choice, the logits are those of the width chosen`, () => {
+          const net = build(spec);
+          const learner = new Learner(backend, net, randomSpan(backend, net, seed));
+          const images = randomImages(spec, N, seed);
+          const plan = new Plan(backend, net, learner.student, { batch: N });
+          backend.f32.set(images, plan.input / 4);
+          const { candidates } = net.gates[0]!;
+          candidates.forEach((slot, k) => {
+            // Noise that leaves the scores no say.
+            const noise = net.gates.map(() =>
+              Float32Array.from({ length: N * candidates.length }, (_, i) => (i % candidates.length === k ? 1e4 : 0)),
+            );
+            backend.arena.scope(() => {
+              const { logits, decisions } = walkMasked(new Tape(backend), net, learner.weights, plan, N, noise);
+              for (const { picked } of decisions) assert.ok(picked.every((p) => p === k));
+              const sliced = logitsOf(backend, net, learner.student, images, N, slot);
+              assertNear(floatsAt(backend, logits.at, logits.size), sliced, 2e-5, `width ${slot}`);
+            });
+          });
+          plan.dispose();
+          backend.arena.free(learner.student);
+          learner.dispose();
+        });
+      }
+    }
+
+    it("without attention, a width is the network whose table has only that width", () => {
+      const [, , odd] = smallSpecs;
+      const stages = odd!.stages.map(({ gates: _, ...stage }) => stage);
+      const spec: ModelSpec = { ...odd!, attention: 0, candidates: null, stages };
+      const net = build(spec);
+      const span = randomSpan(backend, net, 1);
+      const images = randomImages(spec, N, 1);
+      // Where nothing chooses there is slot 0, and the widest.
+      for (const slot of [0, "largest"] as const) {
+        const only = <R extends { widths: number[] }>(row: R): R => ({ ...row, widths: [channelsAt(row.widths, slot)] });
+        const single = build({ ...spec, stem: only(spec.stem), stages: spec.stages.map(only) });
+        const alone = new StandAlone(net, slot);
+        const own = allocSpan(backend, single.layout.floats);
+        readState(backend, single, own, writeState(backend, alone.net, alone.span(backend, span)));
+        const logits = logitsOf(backend, single, own, images, N, 0);
+        assert.deepEqual(logits, logitsOf(backend, net, span, images, N, slot));
+      }
+    });
+  });
+}

@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { readModelFile } from "../../src/io/model-file-node.js";
+import { temporaryFolder } from "../data/support.js";
+import { dsnet, finish, remains, smallConfig, trainArgs, writeImages } from "./small-run.js";
+
+const folder = temporaryFolder();
+const data = writeImages(join(folder, "data"));
+
+/** A checkpoint has 1.5 MB: one fits, the next beside it does not. */
+const SIZE = "2500k";
+
+describe("a training on a disk that fills up", () => {
+  it("ends with exit code 1 and advice; the checkpoint is whole, and resuming with more room gives the same files", async (t) => {
+    const disk = join(folder, "disk");
+    mkdirSync(disk);
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "-o", `size=${SIZE}`, "tmpfs", disk], { stdio: "ignore" });
+    } catch {
+      return t.skip("mounting a small file system is not allowed here");
+    }
+    try {
+      const config = smallConfig(data, join(disk, "run"), "expectation");
+      const { code, stderr, events } = await dsnet(trainArgs(config));
+      assert.equal(code, 1);
+      assert.match(
+        stderr,
+        /^error\[ERR_STORAGE\]: Could not write .*last\.safetensors: The disk is full: free some space/,
+      );
+      assert.ok(events.some((event) => event.type === "step"));
+      const kept = await readModelFile(join(config.output, "last.safetensors"));
+      assert.equal(kept.training!.step, config.recovery_interval);
+      assert.deepEqual(readdirSync(config.output).sort(), [
+        "args.yaml",
+        "last.safetensors",
+        "metrics.jsonl",
+        "results.csv",
+      ]);
+
+      execFileSync("mount", ["-o", "remount,size=20m", disk]);
+      await finish(config);
+      const undisturbed = smallConfig(data, join(folder, "undisturbed"), "expectation");
+      await finish(undisturbed);
+      assert.deepEqual(remains(config.output), remains(undisturbed.output));
+    } finally {
+      execFileSync("umount", ["-l", disk]);
+    }
+  });
+});

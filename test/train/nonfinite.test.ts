@@ -1,0 +1,151 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { readModelFile } from "../../src/io/model-file-node.js";
+import type { Stage, TrainEvent } from "../../src/train/events.js";
+import { gateStage } from "../../src/train/gate-stage-node.js";
+import { startOf } from "../../src/train/progress.js";
+import { RunFolder } from "../../src/train/run-folder-node.js";
+import { openSession, type Session } from "../../src/train/session-node.js";
+import { supernetStage } from "../../src/train/supernet-stage-node.js";
+import { temporaryFolder } from "../data/support.js";
+import { dsnet, smallConfig, trainArgs, writeImages } from "./small-run.js";
+
+const folder = temporaryFolder();
+const data = writeImages(join(folder, "data"));
+
+/**
+ * One epoch of stage I, or of stage II on random weights; `meddle` hears every event and may do to the session what it wants.
+ * Returns the warnings.
+ */
+async function oneEpoch(
+  stage: Stage,
+  name: string,
+  meddle: (event: TrainEvent, session: Session) => void,
+): Promise<string[]> {
+  const small = smallConfig(data, join(folder, name), "gumbel");
+  const config = { ...small, epochs: 1, recovery_interval: 2, gate: { ...small.gate, epochs: 1 } };
+  const run = await RunFolder.open(config.output, config, { resume: false });
+  const warnings: string[] = [];
+  const session = await openSession(config, run, (event) => {
+    if (event.type === "warning") warnings.push(event.message);
+    meddle(event, session);
+  });
+  try {
+    assert.ok(await { supernet: supernetStage, gate: gateStage }[stage](session, startOf(stage)));
+  } finally {
+    await session.close();
+    await run.close();
+  }
+  return warnings;
+}
+
+/** Copies of student (statistics included), teacher and momentum. */
+function state({ backend, net, learner }: Session): Uint8Array[] {
+  const { floats, trainable } = net.layout;
+  const spans = [
+    [learner.student, floats],
+    [learner.teacher, floats],
+    [learner.momentum, trainable],
+  ] as const;
+  return spans.map(([at, count]) => backend.u8.slice(at, at + count * 4));
+}
+
+const isStep = (event: TrainEvent, step: number) => event.type === "step" && event.step === step;
+
+describe("a step with NaN", () => {
+  it("in a weight is skipped with its number and the layer, and leaves no trace", async () => {
+    let before: Uint8Array[] = [];
+    let whole = 0;
+    const seen: number[] = [];
+    const warnings = await oneEpoch("supernet", "weight", (event, session) => {
+      const { backend, net, learner } = session;
+      const at = net.layout.byName.get("blocks.1.residual_blocks.0.conv_pw.weight")!.in(learner.student) / 4;
+      if (event.type === "step") seen.push(event.step);
+      if (isStep(event, 2)) {
+        before = state(session);
+        whole = backend.f32[at]!;
+        backend.f32[at] = Number.NaN;
+      } else if (event.type === "warning") {
+        backend.f32[at] = whole;
+        assert.deepEqual(state(session), before);
+      } else if (isStep(event, 4)) {
+        assert.notDeepEqual(state(session), before, "it goes on");
+      }
+    });
+    assert.equal(warnings.length, 1);
+    assert.match(
+      warnings[0]!,
+      /^step 3: NaN or infinity in the loss of the largest width, first in blocks\.1\.residual_blocks\.0\.conv_pw at width 5; the step is skipped$/,
+    );
+    assert.deepEqual(seen, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+  });
+
+  it("in the gradients alone is skipped too, and the layer nearest to the loss named", async () => {
+    let before: Uint8Array[] = [];
+    const warnings = await oneEpoch("supernet", "gradient", (event, session) => {
+      const { backend, net, learner } = session;
+      if (isStep(event, 2)) {
+        before = state(session);
+        // What only the way back reads: the transposed weights. What lies in front of them gets NaN.
+        const layer = net.convs.find(({ name }) => name === "blocks.2.first_block.conv_pw")!;
+        backend.f32[learner.weights.transposed!.at(layer) / 4] = Number.NaN;
+      } else if (event.type === "warning") {
+        learner.refresh();
+        assert.deepEqual(state(session), before);
+      }
+    });
+    assert.equal(warnings.length, 1);
+    assert.match(
+      warnings[0]!,
+      /^step 3: NaN or infinity in the gradient of blocks\.2\.first_block\.[a-z0-9_.]+; the step is skipped$/,
+    );
+  });
+
+  it("of the gate is skipped as well", async () => {
+    let before: Uint8Array[] = [];
+    const warnings = await oneEpoch("gate", "gate", (event, session) => {
+      const { backend, net, learner } = session;
+      const at = net.gates[0]!.head.weight.in(learner.student) / 4;
+      if (isStep(event, 1)) {
+        before = state(session);
+        backend.f32[at] = Number.NaN;
+      } else if (event.type === "warning") {
+        backend.f32[at] = new Float32Array(before[0]!.buffer)[at - learner.student / 4]!;
+        assert.deepEqual(state(session), before);
+      } else if (event.type === "epoch") {
+        assert.ok(Object.values(event.loss).every(Number.isFinite));
+      }
+    });
+    assert.equal(warnings.length, 1);
+    assert.match(warnings[0]!, /^step 2: NaN or infinity in the [a-z]+ loss; the step is skipped$/);
+  });
+
+  it("three times in a row ends the run, and the checkpoint before them is kept", async () => {
+    const path = join(folder, "three");
+    await assert.rejects(
+      oneEpoch("supernet", "three", (event, session) => {
+        if (!isStep(event, 3)) return;
+        session.backend.f32[session.net.classifier.weight.in(session.learner.student) / 4] = Number.POSITIVE_INFINITY;
+      }),
+      {
+        code: "ERR_DIVERGED",
+        message:
+          /^step 6: NaN or infinity in .*classifier.*, 3 steps in a row; training stopped, the last checkpoint in .* is kept\. Lower lr/,
+      },
+    );
+    const { training, tensors } = await readModelFile(join(path, "last.safetensors"));
+    assert.deepEqual([training!.step, training!.bad], [2, 0]);
+    for (const [name, { data }] of tensors) {
+      const values = new Float32Array(data.slice().buffer);
+      assert.ok(values.every(Number.isFinite), name);
+    }
+  });
+
+  it("ends the command with exit code 1 and advice", async () => {
+    const config = { ...smallConfig(data, join(folder, "cli"), "expectation"), lr: 1e30 };
+    const { code, stderr } = await dsnet(trainArgs(config));
+    assert.equal(code, 1);
+    assert.match(stderr, /warning: step \d+: NaN or infinity in [\s\S]*error\[ERR_DIVERGED\]: step \d+: .*Lower lr/);
+  });
+});
