@@ -14,7 +14,7 @@ export interface LoadOptions {
 
 /**
  * Loads a model file: a path (browser: URL) or its bytes. Throws FormatError (not a model, broken, of a newer version),
- * BackendError (the device asked for is not there), StorageError (no such file).
+ * BackendError (the device asked for is not there), UsageError (no such file), StorageError (it cannot be read).
  */
 export async function load(model: string | Uint8Array, options: LoadOptions = {}): Promise<Network> {
   if (typeof model !== "string" && !(model instanceof Uint8Array)) {

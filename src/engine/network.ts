@@ -163,20 +163,23 @@ export class Network {
     const asked = width ?? (this.gated ? "dynamic" : highest);
     if (budget !== undefined && asked !== "dynamic") throw new UsageError("a budget needs the gate: leave width out");
     if (asked === "dynamic") {
-      if (this.gated) return asked;
-      throw new UsageError(`this model has no trained gate; give a width from 0 to ${highest}`);
+      if (!this.gated) throw new UsageError(`this model has no trained gate; give a width from 0 to ${highest}`);
+      for (const { candidates } of this.#net.gates) candidates.forEach((k) => void this.#calibrated(k));
+      return asked;
     }
     const slot = asked === "smallest" ? 0 : asked === "largest" && this.#net.largestIsNumbered ? highest : asked;
     if (slot !== "largest" && (!Number.isInteger(slot) || slot < 0 || slot > highest)) {
       throw new UsageError(`width: expected 0 to ${highest}, largest, smallest or dynamic, got ${slot}`);
     }
-    if (!this.#slots.includes(slot)) {
-      throw new UncalibratedError(
-        `width ${slot} has no measured norm statistics; calibrated: ${this.#slots.join(", ") || "none"}. ` +
-          "Finish the training run, which measures them.",
-      );
-    }
-    return slot;
+    return this.#calibrated(slot);
+  }
+
+  #calibrated(slot: Slot): Slot {
+    if (this.#slots.includes(slot)) return slot;
+    throw new UncalibratedError(
+      `width ${slot} has no measured norm statistics; calibrated: ${this.#slots.join(", ") || "none"}. ` +
+        "Finish the training run, which measures them.",
+    );
   }
 
   #bias(budget: ClassifyOptions["budget"]): readonly number[] | null {

@@ -126,8 +126,8 @@ function slimsOnlyBehindGates(spec: ModelSpec): boolean {
   return early.every((row) => row.widths.length === 1);
 }
 
-/** Norms and convolutions in order of execution, found by walking with an Exec that only takes notes. */
-function layersOf(steps: readonly Step[]): { norms: Norm[]; lastNorms: Norm[]; convs: Conv[] } {
+/** Norms and convolutions of some steps in order of execution, found by walking with an Exec that only takes notes. */
+export function layersOf(steps: readonly Step[]): { norms: Norm[]; lastNorms: Norm[]; convs: Conv[] } {
   const norms: Norm[] = [];
   const lastNorms: Norm[] = [];
   const convs: Conv[] = [];

@@ -93,15 +93,14 @@ function findNetwork(tensors: Tensors, { model, spec }: NetworkOptions): { name:
   return best;
 }
 
-/** The network of a table with as many classes and, where the table leaves it open, candidates as the file has. */
+/**
+ * The network of a table with as many classes and, where the table leaves it open, candidates as the file has: the
+ * published gates choose among the first widths, four of them whatever the number of widths.
+ */
 function adapted(table: ModelSpec, classes: number, tensors: Tensors): Supernet {
   const net = build({ ...table, classes });
-  const rows = tensors.get(net.gates[0]?.head.weight.name ?? "")?.shape[0];
-  if (table.candidates !== null || rows === undefined) return net;
-  // The published gates choose among the first widths, four of them whatever the number of widths.
-  if (rows < 1 || rows > net.widths) {
-    throw new FormatError(`The gate has scores for ${rows} candidates, the network has ${net.widths} widths.`);
-  }
+  const rows = tensors.get(net.gates[0]?.head.weight.name ?? "")?.shape[0] ?? 0;
+  if (table.candidates !== null || rows < 1 || rows > net.widths) return net;
   return build({ ...table, classes, candidates: Array.from({ length: rows }, (_, k) => k) });
 }
 

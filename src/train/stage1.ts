@@ -9,7 +9,7 @@ import { NORM_MOMENTUM } from "../nn/layers.js";
 import { type Slot, widest } from "../nn/width.js";
 import { crossEntropy, type Target } from "../ops/loss.js";
 import { Tape } from "../ops/tape.js";
-import { Tensor } from "../ops/tensor.js";
+import type { Tensor } from "../ops/tensor.js";
 import { Philox } from "../random/philox.js";
 import type { TrainConfig } from "./config.js";
 import { TrainExec } from "./forward.js";

@@ -7,7 +7,7 @@ import { madds } from "../cost/madds.js";
 import type { Batch } from "../data/batch.js";
 import { Plan } from "../engine/plan.js";
 import { UsageError } from "../errors.js";
-import type { Supernet } from "../models/build.js";
+import { layersOf, splitAtGate, type Supernet } from "../models/build.js";
 import { channelsAt } from "../nn/width.js";
 import { crossEntropy } from "../ops/loss.js";
 import { softmaxBackward } from "../ops/mix.js";
@@ -48,7 +48,7 @@ export class Stage2Gumbel {
     this.#input = input;
     const { backend, net, student } = learner;
     const candidates = net.gates[0]!.candidates;
-    checkGroups(net, candidates.slice(0, -1));
+    checkGumbel(net);
     const slots = [candidates[0]!, candidates[candidates.length - 1]!];
     this.#plan = new Plan(backend, net, student, { batch: config.batch_size, slots, dynamic: true });
   }
@@ -175,9 +175,12 @@ export class Stage2Gumbel {
   }
 }
 
-/** Group norm over masked channels is that of the slice only where no group is cut: the zeros would count. */
-function checkGroups(net: Supernet, slots: readonly number[]): void {
-  for (const { name, kind, widths } of net.norms) {
+/**
+ * Throws UsageError where masking is not slicing: zeros count in a group norm whose last group a candidate would cut.
+ */
+export function checkGumbel(net: Supernet): void {
+  const slots = net.gates[0]!.candidates.slice(0, -1);
+  for (const { name, kind, widths } of layersOf(splitAtGate(net).tail).norms) {
     const cut = slots.find((slot) => channelsAt(widths, slot) % GROUP_CHANNELS !== 0);
     if (kind !== "gn" || widths.length === 1 || cut === undefined) continue;
     throw new UsageError(

@@ -1,17 +1,11 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { type Browser, chromium } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { build } from "vite";
+import { inPage, ISOLATED, launch, skip } from "../support/chromium.js";
 
 const entry = fileURLToPath(new URL("../../src/backend/open.js", import.meta.url));
-const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((path) =>
-  existsSync(path),
-);
-
 /** File name → code of the bundle a browser would get. */
 async function bundle(): Promise<Map<string, string>> {
   const result = await build({
@@ -40,19 +34,11 @@ describe("the browser's bundle", () => {
 });
 
 /** Opens a backend in a page with these headers, and tells what it became. */
-async function inPage(browser: Browser, headers: Record<string, string>) {
-  const server = createServer((request, response) => {
-    const code = files.get(request.url!.slice(1));
-    response
-      .writeHead(200, { "content-type": code ? "text/javascript" : "text/html", ...headers })
-      .end(code ?? "<!doctype html>");
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  try {
-    const page = await browser.newPage();
-    await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-    const entryName = [...files.keys()].find((name) => name.startsWith("open"))!;
-    return await page.evaluate(async (url) => {
+function openIn(browser: Browser, headers: Record<string, string>) {
+  const entryName = [...files.keys()].find((name) => name.startsWith("open"))!;
+  const pages = new Map([...files, ["index.html", "<!doctype html>"]]);
+  return inPage(browser, pages, headers, (page) =>
+    page.evaluate(async (url) => {
       const { openBackend } = await import(url);
       const backend = await openBackend({ threads: 2 });
       const x = backend.arena.alloc(2 ** 24);
@@ -65,30 +51,26 @@ async function inPage(browser: Browser, headers: Record<string, string>) {
       const { build, threads, notes } = backend;
       backend.dispose();
       return { build, threads, notes, sums };
-    }, `/${entryName}`);
-  } finally {
-    for (const context of browser.contexts()) await context.close();
-    server.close();
-  }
+    }, `/${entryName}`),
+  );
 }
 
-describe("in Chromium", { skip: executablePath ? false : "no Chromium on this machine" }, () => {
+describe("in Chromium", { skip }, () => {
   let browser: Browser;
   before(async () => {
-    browser = await chromium.launch({ executablePath: executablePath!, args: ["--no-sandbox"] });
+    browser = await launch();
   });
   after(() => browser.close());
 
   const sums = Array.from({ length: 50 }, (_, i) => 2 * (i + 1));
 
   it("a cross-origin isolated page runs two threads", async () => {
-    const isolated = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
     const notes = ["wasm-simd128, 2 threads", "native: browsers run no native code"];
-    assert.deepEqual(await inPage(browser, isolated), { build: "wasm-simd128", threads: 2, notes, sums });
+    assert.deepEqual(await openIn(browser, ISOLATED), { build: "wasm-simd128", threads: 2, notes, sums });
   });
 
   it("any other page runs one, and a note says why", async () => {
-    const result = await inPage(browser, {});
+    const result = await openIn(browser, {});
     assert.deepEqual([result.build, result.threads, result.sums], ["wasm-simd128", 1, sums]);
     assert.match(result.notes.join("\n"), /one thread: .*COOP and COEP/);
   });

@@ -91,9 +91,12 @@ describe("ds_mbnet", { skip: absent }, () => {
   const student = absent ? null! : state();
 
   it("of the registry is the published network, at any candidates", () => {
-    const table = (s: ModelSpec) => build({ ...s, candidates: [0, 1, 2, 3] }).layout.params.map((p) => [p.name, p.shape]);
+    const table = (s: ModelSpec) =>
+      build({ ...s, candidates: [0, 1, 2, 3] }).layout.params.map((p) => [p.name, p.shape]);
     assert.deepEqual(table(modelSpec("ds_mbnet")), table(paritySpec(spec.network, spec.image_size)));
-    const trained = build(paritySpec(spec.network, spec.image_size)).layout.params.filter((p) => p.role !== "statistic");
+    const trained = build(paritySpec(spec.network, spec.image_size)).layout.params.filter(
+      (p) => p.role !== "statistic",
+    );
     assert.equal(trained.length, spec.parameters);
     assert.equal(
       trained.reduce((sum, p) => sum + p.size, 0),
@@ -126,10 +129,7 @@ describe("ds_mbnet", { skip: absent }, () => {
           const { first16, l2, argmax } = rows[i]!;
           comparison.near(`logits.${mode} (first 16)`, logits.subarray(0, 16), first16, `logits.${mode}`);
           comparison.near(`logits.${mode} (norm)`, [norm(logits)], [l2], `logits.${mode}`);
-          assert.equal(
-            logits.indexOf(logits.reduce((a, b) => Math.max(a, b))),
-            argmax,
-          );
+          assert.equal(logits.indexOf(logits.reduce((a, b) => Math.max(a, b))), argmax);
         });
       }
       const { choice, madds: cost, madds_stale: stale } = wanted.dynamic;

@@ -58,9 +58,10 @@ function checkStage1(on: Backend, spec: ModelSpec, seed: number): void {
       at(learner.student, index).set(before);
       return value;
     };
-    const got = slope(along, 3e-3 / Math.max(norm, 1));
+    // Small, for ReLU's kinks; what float32 then leaves of the difference is the absolute part of the tolerance.
+    const got = slope(along, 3e-4 / Math.max(norm, 1));
     checked++;
-    assert.ok(Math.abs(got - norm) <= 0.03 * norm + 2e-3, `${trained[index]!.name}: slope ${got}, gradient ${norm}`);
+    assert.ok(Math.abs(got - norm) <= 0.03 * norm + 3e-3, `${trained[index]!.name}: slope ${got}, gradient ${norm}`);
   }
   assert.ok(checked >= 5, `${checked} parameters were checked`);
   stage1.dispose();
@@ -137,7 +138,12 @@ describe("stage II's losses", () => {
     const { gradient } = gateCrossEntropy(scores, targets, count, 0.1);
     gradient.forEach((got, i) => {
       const moved = (by: number) =>
-        gateCrossEntropy(scores.map((s, j) => (j === i ? s + by : s)), targets, count, 0.1).value;
+        gateCrossEntropy(
+          scores.map((s, j) => (j === i ? s + by : s)),
+          targets,
+          count,
+          0.1,
+        ).value;
       assert.ok(Math.abs(got - slope(moved, 1e-5)) < 1e-9);
     });
   });

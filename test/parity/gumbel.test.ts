@@ -63,7 +63,11 @@ describe("stage II, masked", () => {
       for (const only of ["task_weight", "cost_weight", "sgs_weight"] as const) {
         const none = { task_weight: 0, cost_weight: 0, sgs_weight: 0 };
         const { gradients } = run(spec, 1, { ...none, [only]: 1 });
-        for (const gradient of gradients) assert.ok(gradient.some((g) => g !== 0), only);
+        for (const gradient of gradients)
+          assert.ok(
+            gradient.some((g) => g !== 0),
+            only,
+          );
       }
     });
   }
@@ -71,22 +75,25 @@ describe("stage II, masked", () => {
   for (const index of [0, 3, 5]) {
     const spec = smallSpecs[index]!;
     it(`${spec.description}: the cost alone leads to the slimmest, a target to the target`, () => {
-      const cheap = run(spec, 80, { task_weight: 0, sgs: "none", cost_weight: 5 }).results.map((r) => r.madds);
+      const cheap = run(spec, 50, { task_weight: 0, sgs: "none", cost_weight: 5 }).results.map((r) => r.madds);
       const floor = Math.min(...cheap);
       assert.ok(late(cheap) < floor + 0.25 * (Math.max(...cheap) - floor), `${late(cheap)} of ${floor}`);
-      const dear = run(spec, 80, { task_weight: 0, sgs: "none", cost_weight: 20, target_madds: Math.max(...cheap) });
+      const dear = run(spec, 50, { task_weight: 0, sgs: "none", cost_weight: 20, target_madds: Math.max(...cheap) });
       assert.ok(late(dear.results.map((r) => r.madds)) > late(cheap));
     });
 
     it(`${spec.description}: SGS alone is learnt`, () => {
-      const sgs = run(spec, 80, { task_weight: 0, cost_weight: 0, sgs: "try_best" }).results.map((r) => r.sgs);
+      const sgs = run(spec, 50, { task_weight: 0, cost_weight: 0, sgs: "try_best" }).results.map((r) => r.sgs);
       assert.ok(sgs.at(-1)! < 0.9 * sgs[0]!, `${sgs[0]} to ${sgs.at(-1)}`);
     });
   }
 
   it("refuses group norm where a candidate would cut a group", () => {
     const cut = smallSpecs.find(({ norm, residual }) => norm === "gn" && residual)!;
-    assert.throws(() => run(cut, 1, {}), { code: "ERR_USAGE", message: /multiples of 8.*bn2 has 12 channels at width 0/ });
+    assert.throws(() => run(cut, 1, {}), {
+      code: "ERR_USAGE",
+      message: /multiples of 8.*bn2 has 12 channels at width 0/,
+    });
   });
 });
 
@@ -104,7 +111,9 @@ describe("a table", () => {
   });
 
   it("whose residual sum would add one width to many, is refused", () => {
-    const spec = stages((stage, i) => (i === 1 ? { ...stage, widths: [16] } : i === 2 ? { ...stage, stride: 1 } : stage));
+    const spec = stages((stage, i) =>
+      i === 1 ? { ...stage, widths: [16] } : i === 2 ? { ...stage, stride: 1 } : stage,
+    );
     assert.throws(() => build(spec), { code: "ERR_USAGE", message: /stage 2, block 0: its residual sum/ });
   });
 });

@@ -238,7 +238,9 @@ function loss(l: Layer, target: Target): void {
 }
 
 /** Names of the layers in the file: all that has an output, or is the gumbel layer. */
-const names = [...values.keys()].flatMap((name) => /^(.+)\.out$/.exec(name)?.[1] ?? (name === "gumbel.soft" ? "gumbel" : []));
+const names = [...values.keys()].flatMap(
+  (name) => /^(.+)\.out$/.exec(name)?.[1] ?? (name === "gumbel.soft" ? "gumbel" : []),
+);
 
 describe("layers", { skip: absent }, () => {
   for (const backend of all) {
@@ -255,7 +257,8 @@ describe("layers", { skip: absent }, () => {
   }
 
   it("every result in the file is looked at", () => {
-    const inputs = /^(x|loss\.\w+|gumbel\.noise|norm\.(gamma|beta|mean|var)|se\.(reduce|expand)\.\w+|\w+\.(weight|bias))$/;
+    const inputs =
+      /^(x|loss\.\w+|gumbel\.noise|norm\.(gamma|beta|mean|var)|se\.(reduce|expand)\.\w+|\w+\.(weight|bias))$/;
     const results = [...values.keys()].filter((name) => !inputs.test(name) && !name.endsWith(".probe"));
     for (const result of results) {
       assert.ok(

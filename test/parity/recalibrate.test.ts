@@ -8,7 +8,15 @@ import type { Tensor } from "../../src/ops/tensor.js";
 import { TrainExec } from "../../src/train/forward.js";
 import { Input } from "../../src/train/input.js";
 import { Recalibration } from "../../src/train/recalibrate.js";
-import { absent, Comparison, parityBackends, readJson, readValues, type Tolerances, toNHWC } from "../support/parity.js";
+import {
+  absent,
+  Comparison,
+  parityBackends,
+  readJson,
+  readValues,
+  type Tolerances,
+  toNHWC,
+} from "../support/parity.js";
 import { parityNet, parityWeights, valuesOf } from "../support/parity-networks.js";
 
 const all = await parityBackends();
@@ -56,7 +64,9 @@ describe("recalibration", { skip: absent }, () => {
   for (const folder of ["tiny", "tiny_ir"] as const) {
     for (const backend of all) {
       it(`${folder}: published, published with largest, plain average`, (t) => {
-        const comparison = new Comparison(readJson<{ recalibrate: Tolerances }>(`${folder}/tolerances.json`).recalibrate);
+        const comparison = new Comparison(
+          readJson<{ recalibrate: Tolerances }>(`${folder}/tolerances.json`).recalibrate,
+        );
         for (const name of Object.keys(procedures) as (keyof typeof procedures)[]) {
           check(backend, folder, name, comparison);
         }

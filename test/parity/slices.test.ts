@@ -125,7 +125,10 @@ for (const backend of all) {
       const images = randomImages(spec, N, 1);
       // Where nothing chooses there is slot 0, and the widest.
       for (const slot of [0, "largest"] as const) {
-        const only = <R extends { widths: number[] }>(row: R): R => ({ ...row, widths: [channelsAt(row.widths, slot)] });
+        const only = <R extends { widths: number[] }>(row: R): R => ({
+          ...row,
+          widths: [channelsAt(row.widths, slot)],
+        });
         const single = build({ ...spec, stem: only(spec.stem), stages: spec.stages.map(only) });
         const alone = new StandAlone(net, slot);
         const own = allocSpan(backend, single.layout.floats);

@@ -8,7 +8,7 @@ import { allocSpan, readState } from "../../src/models/state.js";
 import type { Slot } from "../../src/nn/width.js";
 import { crossEntropy, type Target } from "../../src/ops/loss.js";
 import { Tape } from "../../src/ops/tape.js";
-import { Tensor } from "../../src/ops/tensor.js";
+import type { Tensor } from "../../src/ops/tensor.js";
 import { TrainExec } from "../../src/train/forward.js";
 import { Input } from "../../src/train/input.js";
 import { Learner } from "../../src/train/learner.js";
@@ -66,7 +66,12 @@ class Run {
   ) {
     this.net = parityNet(folder);
     this.learner = new Learner(backend, this.net, parityWeights(backend, this.net, folder));
-    readState(backend, this.net, this.learner.teacher, stateDict(readStored(`${folder}/stage1.safetensors`), "teacher."));
+    readState(
+      backend,
+      this.net,
+      this.learner.teacher,
+      stateDict(readStored(`${folder}/stage1.safetensors`), "teacher."),
+    );
     this.values = readValues(`${folder}/stage1.safetensors`);
     const { setup, ...losses } = readJson<{ setup: Setup } & Record<string, number>>(`${folder}/stage1.json`);
     this.setup = setup;

@@ -164,7 +164,10 @@ class Run {
       const { value, slope } = costLoss(spent.reduce((a, b) => a + b, 0) / n, variant.unit, null);
       total.cost = value;
       tape.receive(decision.choice, (dx) => {
-        backend.f32.set(costs.flatMap((cost) => Array.from(cost.gradient[0]!, (g) => (slope * g) / n)), dx / 4);
+        backend.f32.set(
+          costs.flatMap((cost) => Array.from(cost.gradient[0]!, (g) => (slope * g) / n)),
+          dx / 4,
+        );
       });
       this.near("gate0.cost_grad_by_choice", floatsAt(backend, decision.choice.grad!.at, n * count));
       tape.backward();

@@ -67,7 +67,11 @@ export function stateDict(tensors: ReadonlyMap<string, StoredTensor>, prefix = "
   for (const [name, tensor] of tensors) {
     if (!name.startsWith(prefix)) continue;
     if (!name.endsWith(".num_batches_tracked")) state.set(name.slice(prefix.length), tensor);
-    else assert.ok(tensor.data.every((byte) => byte === 0), name);
+    else
+      assert.ok(
+        tensor.data.every((byte) => byte === 0),
+        name,
+      );
   }
   return state;
 }
@@ -151,7 +155,10 @@ export class Comparison {
     const title = `${t.name}${backend === undefined ? "" : `, ${backend.build}`}: largest gap, relative, of what is allowed`;
     t.diagnostic([title, ...lines].join("\n"));
     const off = Array.from(this.#rows).filter(([, { share }]) => !(share <= 1));
-    assert.ok(off.length === 0, `too far from the reference: ${off.map(([row]) => row).join(", ")}\n${lines.join("\n")}`);
+    assert.ok(
+      off.length === 0,
+      `too far from the reference: ${off.map(([row]) => row).join(", ")}\n${lines.join("\n")}`,
+    );
     assert.ok(this.#rows.size > 0, "nothing was compared");
   }
 }

@@ -42,8 +42,7 @@ export class StandAlone {
   /** The narrow weights, from the supernet's in `span`. */
   span(backend: Backend, span: number): number {
     const own = allocSpan(backend, this.net.layout.floats);
-    const part = (param: Param, at: number) =>
-      backend.f32.subarray(param.in(at) / 4, param.in(at) / 4 + param.floats);
+    const part = (param: Param, at: number) => backend.f32.subarray(param.in(at) / 4, param.in(at) / 4 + param.floats);
     for (const { from, to } of this.#copies) {
       to.pack(prefix(from.unpack(part(from, span)), from.shape, to.shape), part(to, own));
     }

@@ -39,7 +39,7 @@ export function define(command: Command): void {
 The file is read as data: no code in it is run, whatever it names.
 
 Examples:
-  dsnet import DS_MBNet_70_1.pth.tar -o ds_mbnet.safetensors
+  dsnet import ds_mbnet.pth.tar -o ds_mbnet.safetensors
   dsnet import checkpoint.pth.tar -o averaged.safetensors --ema --labels imagenet.txt`,
     )
     .action(async (file: string, { output, json, ...options }: Options) => {
@@ -114,6 +114,7 @@ const table = v.strictObject({
   residual: v.boolean(),
   classes: whole,
   candidates: v.optional(v.nullable(v.array(v.number())), null),
+  gate: v.optional(v.strictObject({ hidden: v.pipe(v.number(), v.integer(), v.minValue(0)), bias: v.boolean() })),
 });
 
 async function readSpec(path: string): Promise<ModelSpec> {

@@ -100,9 +100,9 @@ function describeOthers(file: Dict, entry: string): Pick<Checkpoint, "facts" | "
   const facts: Checkpoint["facts"] = new Map();
   const ignored: string[] = [];
   for (const [key, value] of file.entries) {
-    if (key === entry || typeof key !== "string") continue;
-    if (isFact(value)) facts.set(key, value);
-    else ignored.push(key);
+    if (key === entry) continue;
+    if (typeof key === "string" && isFact(value)) facts.set(key, value);
+    else ignored.push(typeof key === "string" ? key : kindOf(key));
     if (!(key === "args" && value instanceof Inert && value.state instanceof Dict)) continue;
     for (const [name, setting] of value.state.entries) {
       if (typeof name === "string" && isFact(setting)) facts.set(`args.${name}`, setting);

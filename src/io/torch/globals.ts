@@ -2,18 +2,7 @@
 import { FormatError } from "../../errors.js";
 import { quote } from "../json-scanner.js";
 import { isIndex, Storage, type StorageDtype, Tensor } from "./tensor.js";
-import { Dict, kindOf, OrderedDict, Tuple } from "./values.js";
-
-/** A global on the list. */
-export class Known {
-  constructor(
-    readonly name: string,
-    /** What calling it with these arguments gives; absent where it cannot be called. */
-    readonly call?: (args: readonly unknown[]) => unknown,
-    /** Of the elements, where it is a type of storage. */
-    readonly dtype?: StorageDtype,
-  ) {}
-}
+import { Dict, Known, kindOf, OrderedDict, Tuple } from "./values.js";
 
 const STORAGES: Record<string, StorageDtype> = {
   DoubleStorage: "F64",
@@ -32,28 +21,28 @@ const DTYPES = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "
 
 const KNOWN = new Map(
   [
-    new Known("collections OrderedDict", (args) => {
+    new Known("collections", "OrderedDict", (args) => {
       expect(args.length === 0, "OrderedDict", args);
       return new OrderedDict();
     }),
-    new Known("torch Size", (args) => {
+    new Known("torch", "Size", (args) => {
       expect(args.length === 1 && args[0] instanceof Tuple, "torch.Size", args);
       return args[0];
     }),
-    new Known("torch device", (args) => {
+    new Known("torch", "device", (args) => {
       expect(typeof args[0] === "string" && (args.length === 1 || isIndex(args[1])), "torch.device", args);
       return args[0];
     }),
-    new Known("torch._utils _rebuild_tensor_v2", rebuildTensor),
-    new Known("torch._utils _rebuild_parameter", (args) => {
+    new Known("torch._utils", "_rebuild_tensor_v2", rebuildTensor),
+    new Known("torch._utils", "_rebuild_parameter", (args) => {
       const [tensor, requiresGrad, hooks] = args;
       const fits = tensor instanceof Tensor && typeof requiresGrad === "boolean" && isEmptyDict(hooks);
       expect(fits && args.length === 3, "_rebuild_parameter", args);
       return tensor;
     }),
-    ...Object.entries(STORAGES).map(([name, dtype]) => new Known(`torch ${name}`, undefined, dtype)),
-    ...DTYPES.map((name) => new Known(`torch ${name}`)),
-  ].map((known) => [known.name, known]),
+    ...Object.entries(STORAGES).map(([name, dtype]) => new Known("torch", name, undefined, dtype)),
+    ...DTYPES.map((name) => new Known("torch", name)),
+  ].map((known) => [`${known.module} ${known.name}`, known]),
 );
 
 /** Undefined where it is not on the list. */

@@ -6,11 +6,11 @@
  */
 import { FormatError } from "../../errors.js";
 import { quote } from "../json-scanner.js";
-import { Known, knownGlobal, storageOf } from "./globals.js";
+import { knownGlobal, storageOf } from "./globals.js";
 import type { Storage } from "./tensor.js";
-import { Dict, Inert, kindOf, List, OrderedDict, Tuple } from "./values.js";
+import { Dict, Inert, Known, kindOf, List, OrderedDict, Tuple } from "./values.js";
 
-/** The checkpoint of a network with 5,000 tensors, teacher and momentum included, takes a third of it. */
+/** The checkpoint of a network with 5,000 tensors, teacher and momentum included, takes half of it. */
 const MAX_OPS = 1_000_000;
 /** Of marks that are open at a time: how deep the file's own nesting is. */
 const MAX_MARKS = 1000;
@@ -332,7 +332,7 @@ class Unpickler {
     if (!(args instanceof Tuple)) this.#fail(`arguments are ${kindOf(args)}`);
     if (callee instanceof Inert) this.#stack.push(new Inert(callee.name));
     else if (callee instanceof Known && callee.call) this.#stack.push(callee.call(args.items));
-    else this.#fail(`it calls ${callee instanceof Known ? callee.name : kindOf(callee)}`);
+    else this.#fail(`it calls ${kindOf(callee)}`);
   }
 
   /** An OrderedDict's attributes are dropped: a state dict keeps versions of its modules there, which say nothing here. */

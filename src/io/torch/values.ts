@@ -4,6 +4,7 @@
  */
 import { FormatError } from "../../errors.js";
 import { quote } from "../json-scanner.js";
+import type { StorageDtype } from "./tensor.js";
 
 /** No honest checkpoint nests nearly as deep. */
 const MAX_DEPTH = 1000;
@@ -85,10 +86,23 @@ export class Inert extends Container {
   }
 }
 
+/** A global on the list (globals.ts). */
+export class Known {
+  constructor(
+    readonly module: string,
+    readonly name: string,
+    /** What calling it with these arguments gives; absent where it cannot be called. */
+    readonly call?: (args: readonly unknown[]) => unknown,
+    /** Of the elements, where it is a type of storage. */
+    readonly dtype?: StorageDtype,
+  ) {}
+}
+
 /** A value in an error message. */
 export function kindOf(value: unknown): string {
   if (value === null) return "None";
   if (value instanceof Inert) return `an object of ${quote(value.name)}, which is not resolved`;
+  if (value instanceof Known) return `${value.module}.${value.name}`;
   if (typeof value === "object") return value.constructor.name;
   return `a ${typeof value}`;
 }

@@ -16,9 +16,23 @@ const MUTATIONS = 100_000;
 const FRAGMENTS: Part[] = [
   ..."(.)]}NQRabcdehjqrstu0123GIKLMX\n",
   ...[0x80, 0x81, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0x8c, 0x8d, 0x8e, 0x92, 0x93, 0x94, 0x95, 0xff],
-  ...["cos\nsystem\n", "ctorch\nFloatStorage\n", "ctorch._utils\n_rebuild_tensor_v2\n", "ccollections\nOrderedDict\n)R"],
+  ...[
+    "cos\nsystem\n",
+    "ctorch\nFloatStorage\n",
+    "ctorch._utils\n_rebuild_tensor_v2\n",
+    "ccollections\nOrderedDict\n)R",
+  ],
   ...[["X", le(7, 4), "storage"], "X\x01\0\0\x000", ["X", le(2 ** 31, 4)], [0x8b, le(2 ** 31, 4)], ["J", le(-1, 4)]],
-  ...["M\xff\xff", "I-1\n", "L9999999999999999999L\n", ["h", 0], ["h", 1], ["q", 0], ["r", le(-1, 4)], [0x8d, le(-1, 8)]],
+  ...[
+    "M\xff\xff",
+    "I-1\n",
+    "L9999999999999999999L\n",
+    ["h", 0],
+    ["h", 1],
+    ["q", 0],
+    ["r", le(-1, 4)],
+    [0x8d, le(-1, 8)],
+  ],
   ...["PK\x03\x04", "PK\x01\x02", "PK\x05\x06", le(-1, 4), le(-1, 8), le(0, 8), [0x8a, 9, le(2n ** 64n, 9)]],
 ];
 
@@ -137,7 +151,18 @@ function mutate(seed: Uint8Array, random: (below: number) => number): Uint8Array
 
 const FRAGMENT_BYTES = FRAGMENTS.map((fragment) => bytes(fragment));
 
-const WIDTHS: Record<string, number> = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 };
+const WIDTHS: Record<string, number> = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U8: 1,
+  BOOL: 1,
+};
 
 /** Whatever came of it, each tensor has the bytes its shape needs, in the file or no larger than it. */
 function checkAccepted({ weights, facts }: Checkpoint, file: Uint8Array): void {

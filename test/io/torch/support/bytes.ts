@@ -2,15 +2,21 @@
 export type Part = number | string | Uint8Array | readonly Part[];
 
 export function bytes(...parts: readonly Part[]): Uint8Array {
-  const flat: number[] = [];
+  const chunks: Uint8Array[] = [];
+  let few: number[] = []; // collected, as most parts are a byte or two
   const add = (part: Part): void => {
-    if (typeof part === "number") flat.push(part & 255);
-    else if (typeof part === "string") add(new TextEncoder().encode(part));
-    else for (const inner of part) add(inner as Part);
+    if (typeof part === "number") few.push(part & 255);
+    else if (typeof part === "string") add(encoder.encode(part));
+    else if (part instanceof Uint8Array && part.length > 64) {
+      chunks.push(Uint8Array.from(few), part);
+      few = [];
+    } else for (const inner of part) add(inner as Part);
   };
   for (const part of parts) add(part);
-  return Uint8Array.from(flat);
+  return joined([...chunks, Uint8Array.from(few)]);
 }
+
+const encoder = new TextEncoder();
 
 export function joined(parts: readonly Uint8Array[]): Uint8Array {
   const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
@@ -24,9 +30,10 @@ export function joined(parts: readonly Uint8Array[]): Uint8Array {
 
 /** `value` in `size` bytes, little-endian. Beyond 2^53 give a bigint. */
 export function le(value: number | bigint, size: number): number[] {
-  if (typeof value === "number" && size <= 4) return Array.from({ length: size }, (_, i) => (value >> (8 * i)) & 255);
-  const wide = BigInt.asUintN(size * 8, BigInt(value));
-  return Array.from({ length: size }, (_, i) => Number((wide >> BigInt(8 * i)) & 255n));
+  const digits: number[] = [];
+  if (typeof value === "number" && size <= 4) for (let i = 0; i < size; i++) digits.push((value >> (8 * i)) & 255);
+  else for (let i = 0; i < size; i++) digits.push(Number((BigInt(value) >> BigInt(8 * i)) & 255n));
+  return digits;
 }
 
 /** Big-endian, as pickle has its floats. */

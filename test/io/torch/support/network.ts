@@ -64,7 +64,10 @@ export function checkpoint(more: Readonly<Record<string, unknown>> = {}): Map<st
     ["epoch", 7],
     ["arch", "small"],
     ["state_dict", stateDict(weights(), "module.")],
-    ["optimizer", new Map<string, unknown>([["state", new Map([[0, new Map([["momentum_buffer", tensor([2], [1, 2])]])]])]])],
+    [
+      "optimizer",
+      new Map<string, unknown>([["state", new Map([[0, new Map([["momentum_buffer", tensor([2], [1, 2])]])]])]]),
+    ],
     ["args", namespace({ lr: 0.25, gate_train: true, resume: "" })],
     ["version", 2],
     ...Object.entries(more),

@@ -24,7 +24,12 @@ export class Reduce {
   constructor(
     readonly callee: unknown,
     readonly args: Tuple,
-    readonly more: { state?: unknown; items?: ReadonlyMap<unknown, unknown>; list?: readonly unknown[]; new?: boolean } = {},
+    readonly more: {
+      state?: unknown;
+      items?: ReadonlyMap<unknown, unknown>;
+      list?: readonly unknown[];
+      new?: boolean;
+    } = {},
   ) {}
 }
 

@@ -1,5 +1,5 @@
 /** Writes zip archives as torch.save does, and with any lie a caller wants told. */
-import { crc32 } from "../../../../src/image/crc32.js";
+import { crc32 } from "../../../../src/io/crc32.js";
 import { bytes, joined, le, type Part } from "./bytes.js";
 
 export interface Header {
@@ -36,7 +36,14 @@ export interface ZipOptions {
   comment?: string;
   end?: Partial<{ disk: number; countHere: number; count: number; size: number; begin: number }>;
   zip64?: boolean;
-  end64?: Partial<{ length: number; disk: number; countHere: number; count: number; size: number; begin: number | bigint }>;
+  end64?: Partial<{
+    length: number;
+    disk: number;
+    countHere: number;
+    count: number;
+    size: number;
+    begin: number | bigint;
+  }>;
   locator?: Partial<{ place: number; disks: number }>;
 }
 

@@ -1,0 +1,382 @@
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { encode as encodePng } from "fast-png";
+import { nativeIsas } from "../../src/backend/native.js";
+import { lambdaFor } from "../../src/engine/budget.js";
+import type { RawImage } from "../../src/image/raw.js";
+import { type Classification, type Network, listModels, load, type Width } from "../../src/index.js";
+import { encodeModel, type ModelFile } from "../../src/io/model-file.js";
+import { readSafetensors, writeSafetensors } from "../../src/io/safetensors.js";
+import { temporaryFolder } from "../data/support.js";
+import { sampleModel, stripes } from "../support/model.js";
+
+const sample = await sampleModel();
+const bytes = encodeModel(sample);
+const folder = temporaryFolder();
+
+/** Runs `use` with the sample, or with what is left of it after some changes. */
+async function withNetwork<T>(use: (network: Network) => T | Promise<T>, changes: Partial<ModelFile> = {}): Promise<T> {
+  const network = await load(Object.keys(changes).length > 0 ? encodeModel({ ...sample, ...changes }) : bytes, {
+    threads: 1,
+  });
+  try {
+    return await use(network);
+  } finally {
+    network.dispose();
+  }
+}
+
+/** Without the field, as a model that never had it. */
+function without(key: keyof ModelFile): ModelFile {
+  const { [key]: _, ...rest } = sample;
+  return rest as ModelFile;
+}
+
+const untimed = (list: Classification[]) => list.map(({ ms, ...rest }) => rest);
+const repeat = ({ data, width, height }: RawImage, channels: number): RawImage => ({
+  data: Uint8ClampedArray.from({ length: data.length * channels }, (_, i) =>
+    i % channels === 3 ? i : data[Math.floor(i / channels)]!,
+  ),
+  width,
+  height,
+});
+const png = ({ data, width, height }: RawImage) =>
+  encodePng({ data: Uint8Array.from(data), width, height, channels: 1, depth: 8 });
+
+describe("classify", () => {
+  it("gives labels best first, the gate's route, MAdds and time", () =>
+    withNetwork(async (network) => {
+      const [first, ...rest] = await network.classify(stripes(1)[0]!);
+      assert.deepEqual(rest, []);
+      const { labels, route, madds, ms } = first!;
+      assert.equal(labels.length, 5);
+      labels.forEach(({ label, score }, i) => {
+        assert.ok(sample.classes.includes(label));
+        assert.ok(score > 0 && score <= (labels[i - 1]?.score ?? 1));
+      });
+      assert.equal(route.length, 1);
+      assert.equal(route[0]!.gate, "blocks.1.first_block.gate");
+      assert.ok(sample.candidates.includes(route[0]!.width));
+      assert.equal(route[0]!.channels, 24 + 16 * route[0]!.width);
+      const { madds: fixed } = (await network.classify(stripes(1), { width: route[0]!.width }))[0]!;
+      assert.ok(madds > fixed && madds < fixed * 1.01, "the gate's own cost is counted");
+      assert.ok(ms >= 0);
+    }));
+
+  it("takes a path, encoded bytes, raw grey, RGB, RGBA and ImageData's clamped bytes, all alike", () =>
+    withNetwork(async (network) => {
+      const image = stripes(1, 7)[0]!;
+      const path = join(folder, "a.png");
+      writeFileSync(path, png(image));
+      const results = await network.classify([
+        image,
+        path,
+        png(image),
+        new Uint8Array(readFileSync(path)),
+        repeat(image, 1),
+        repeat(image, 3),
+        repeat(image, 4),
+      ]);
+      for (const result of untimed(results)) assert.deepEqual(result, untimed(results)[0]);
+    }));
+
+  it("resizes images of another size, and takes none for an empty list", () =>
+    withNetwork(async (network) => {
+      const [result] = await network.classify({ data: new Uint8Array(50 * 31 * 3).fill(99), width: 50, height: 31 });
+      assert.equal(result!.labels.length, 5);
+      assert.deepEqual(await network.classify([]), []);
+    }));
+
+  it("topK limits the labels, whose scores sum up to 1 when all are asked for", () =>
+    withNetwork(async (network) => {
+      const [one] = await network.classify(stripes(1), { topK: 1 });
+      const [all] = await network.classify(stripes(1), { topK: 1000 });
+      assert.equal(one!.labels.length, 1);
+      assert.deepEqual(one!.labels[0], all!.labels[0]);
+      assert.equal(all!.labels.length, 10);
+      assert.ok(Math.abs(all!.labels.reduce((sum, { score }) => sum + score, 0) - 1) < 1e-6);
+    }));
+
+  it("a width by name is the same as by number, has no route, and wider ones cost more", () =>
+    withNetwork(async (network) => {
+      const at = async (width: Width) => untimed(await network.classify(stripes(3), { width }));
+      assert.deepEqual(await at("smallest"), await at(0));
+      assert.deepEqual(await at("largest"), await at(5));
+      let last = 0;
+      for (let width = 0; width < network.widths; width++) {
+        const [{ route, madds }] = (await at(width)) as [Classification];
+        assert.deepEqual(route, []);
+        assert.ok(madds > last);
+        last = madds;
+      }
+      assert.deepEqual(await at("dynamic"), untimed(await network.classify(stripes(3))));
+    }));
+
+  it("what the gate chooses has the bits of that fixed width", () =>
+    withNetwork(async (network) => {
+      for (const image of stripes(10)) {
+        const [dynamic] = await network.classify(image);
+        const [fixed] = await network.classify(image, { width: dynamic!.route[0]!.width });
+        assert.deepEqual(dynamic!.labels, fixed!.labels);
+      }
+    }));
+
+  it("40 images at once equal one by one, at any width", () =>
+    withNetwork(async (network) => {
+      const images = stripes(40, 3);
+      for (const width of ["dynamic", 2] as const) {
+        const together = untimed(await network.classify(images, { width }));
+        const alone: Classification[] = [];
+        for (const image of images) alone.push(...(await network.classify(image, { width })));
+        assert.deepEqual(together, untimed(alone));
+        if (width === "dynamic") assert.ok(new Set(together.map(({ route }) => route[0]!.width)).size > 1, "one route");
+      }
+    }));
+
+  it("calls may overlap", () =>
+    withNetwork(async (network) => {
+      const images = stripes(6).map(png);
+      const apart: Classification[][] = [];
+      for (const image of images) apart.push(await network.classify(image));
+      const together = await Promise.all(images.map((image) => network.classify(image)));
+      assert.deepEqual(together.map(untimed), apart.map(untimed));
+    }));
+});
+
+describe("budget", () => {
+  const costs = sample.calibration!.map(({ madds }) => madds);
+  const mean = (results: Classification[]) => results.reduce((sum, { madds }) => sum + madds, 0) / results.length;
+
+  it("keeps the mean MAdds within what is asked for, near it, on the images it was measured on", () =>
+    withNetwork(async (network) => {
+      const images = stripes(64);
+      for (const share of [1, 0.8, 0.5, 0.3]) {
+        const madds = Math.ceil(share * Math.max(...costs));
+        const spent = mean(await network.classify(images, { budget: { madds } }));
+        assert.ok(spent <= madds && spent > 0.9 * madds - 1e5, `${spent} of ${madds}`);
+      }
+      const spent = mean(await network.classify(images, { budget: { madds: Math.min(...costs) } }));
+      assert.equal(spent, Math.min(...costs));
+    }));
+
+  it("does not outlast its call", () =>
+    withNetwork(async (network) => {
+      const images = stripes(64);
+      const before = untimed(await network.classify(images));
+      await network.classify(images, { budget: { madds: Math.min(...costs) } });
+      assert.deepEqual(untimed(await network.classify(images)), before);
+    }));
+
+  it("that cannot be reached is refused with what can be", () =>
+    withNetwork(async (network) => {
+      const [least, most] = [Math.ceil(Math.min(...costs)), Math.ceil(Math.max(...costs))];
+      for (const madds of [least - 1, 0, -5, Number.NaN]) {
+        await assert.rejects(network.classify(stripes(1), { budget: { madds } }), {
+          code: "ERR_USAGE",
+          message: `budget: ${madds} MAdds cannot be reached; this model spends ${least} to ${most}`,
+        });
+      }
+    }));
+
+  it("needs the gate and a table", async () => {
+    await withNetwork(async (network) => {
+      const asked = network.classify(stripes(1), { width: 2, budget: { madds: 1e9 } });
+      await assert.rejects(asked, { code: "ERR_USAGE", message: /a budget needs the gate/ });
+    });
+    const network = await load(encodeModel(without("calibration")));
+    await assert.rejects(network.classify(stripes(1), { budget: { madds: 1e9 } }), {
+      code: "ERR_USAGE",
+      message: /no budget table/,
+    });
+    network.dispose();
+  });
+
+  it("takes the first λ whose cost fits", () => {
+    const table = [
+      { lambda: -1, madds: 30, accuracy: 0.9 },
+      { lambda: 0, madds: 20, accuracy: 0.8 },
+      { lambda: 2, madds: 10, accuracy: 0.5 },
+    ];
+    assert.deepEqual(
+      [99, 30, 29, 20, 10, 9.9].map((madds) => lambdaFor(table, madds)),
+      [-1, -1, 0, 0, 2, null],
+    );
+  });
+});
+
+describe("a network refuses", () => {
+  const cases: [what: string, options: object, message: RegExp][] = [
+    ["a width that is not there", { width: 6 }, /^width: expected 0 to 5, largest, smallest or dynamic, got 6$/],
+    ["half a width", { width: 1.5 }, /got 1\.5/],
+    ["a width of another name", { width: "huge" }, /got huge/],
+    ["no labels", { topK: 0 }, /^topK: expected 1 or more, got 0$/],
+    ["half a label", { topK: 1.5 }, /got 1\.5/],
+  ];
+  for (const [what, options, message] of cases) {
+    it(what, () =>
+      withNetwork((network) => assert.rejects(network.classify(stripes(1), options), { code: "ERR_USAGE", message })),
+    );
+  }
+
+  it("images that are none, by what they lack", () =>
+    withNetwork(async (network) => {
+      const images: [unknown, string, RegExp][] = [
+        [null, "ERR_USAGE", /expected a path, the bytes/],
+        [{ data: [1, 2], width: 1, height: 2 }, "ERR_USAGE", /8-bit data/],
+        [{ data: new Uint8Array(10), width: 2, height: 2 }, "ERR_SHAPE", /2×2 pixels of 1, 3 or 4 channels, got 10/],
+        [new Uint8Array(4), "ERR_FORMAT", /expected a PNG or JPEG/],
+        [join(folder, "absent.png"), "ERR_USAGE", /no file .*absent\.png/],
+      ];
+      for (const [image, code, message] of images) {
+        await assert.rejects(network.classify([image as RawImage]), { code, message });
+      }
+      assert.throws(() => network.run(new Float32Array(28 * 28 + 1)), {
+        code: "ERR_SHAPE",
+        message: /n × 28 × 28 × 1/,
+      });
+    }));
+
+  it("a width that was never calibrated, and a gate that could choose it", () =>
+    withNetwork(
+      async (network) => {
+        const refusal = {
+          code: "ERR_UNCALIBRATED",
+          message: /^width 1 has no measured norm statistics; calibrated: 0, 5\./,
+        };
+        for (const width of [1, "dynamic", undefined] as const) {
+          await assert.rejects(network.classify(stripes(1), width === undefined ? {} : { width }), refusal);
+        }
+        assert.equal((await network.classify(stripes(1), { width: "largest" })).length, 1);
+      },
+      { calibrated: [0, 5] },
+    ));
+
+  it("to route where there is no trained gate, and takes the widest instead when not asked", () =>
+    withNetwork(
+      async (network) => {
+        assert.equal(network.gated, false);
+        await assert.rejects(network.classify(stripes(1), { width: "dynamic" }), {
+          code: "ERR_USAGE",
+          message: "this model has no trained gate; give a width from 0 to 5",
+        });
+        assert.deepEqual(
+          untimed(await network.classify(stripes(1))),
+          untimed(await network.classify(stripes(1), { width: 5 })),
+        );
+      },
+      { candidates: [] },
+    ));
+
+  it("to work once disposed of, which may be done twice", async () => {
+    const network = await load(bytes);
+    await network.classify(stripes(1));
+    network.dispose();
+    network.dispose();
+    await assert.rejects(network.classify(stripes(1)), {
+      code: "ERR_USAGE",
+      message: /was disposed of; load it again/,
+    });
+    assert.throws(() => network.run(new Float32Array(28 * 28)), { code: "ERR_USAGE" });
+  });
+});
+
+describe("load", () => {
+  it("takes a path or bytes, also in the middle of a buffer", async () => {
+    const path = join(folder, "m.safetensors");
+    writeFileSync(path, bytes);
+    const shifted = new Uint8Array(bytes.length + 3);
+    shifted.set(bytes, 3);
+    const results: object[] = [];
+    for (const model of [path, bytes, shifted.subarray(3)]) {
+      const network = await load(model);
+      results.push(untimed(await network.classify(stripes(2))));
+      network.dispose();
+    }
+    assert.deepEqual(results[1], results[0]);
+    assert.deepEqual(results[2], results[0]);
+  });
+
+  it("refuses what is no model, a newer version, and tensors that do not fit", async () => {
+    const { metadata, tensors } = readSafetensors(bytes);
+    const newer = writeSafetensors(tensors, new Map([...metadata, ["format_version", "2"]]));
+    await assert.rejects(load(newer), { code: "ERR_FORMAT", message: /version 2, this dsnet reads up to 1: update/ });
+    tensors.delete("classifier.bias");
+    await assert.rejects(load(writeSafetensors(tensors, metadata)), {
+      code: "ERR_FORMAT",
+      message: /missing: classifier\.bias/,
+    });
+    await assert.rejects(load(new Uint8Array(3)), { code: "ERR_FORMAT" });
+    await assert.rejects(load(join(folder, "absent")), { code: "ERR_USAGE", message: /no file .*absent/ });
+    await assert.rejects(load(undefined as never), { code: "ERR_USAGE", message: /path of a model file or its bytes/ });
+    await assert.rejects(load(bytes, { device: "tpu" as never }), { code: "ERR_USAGE" });
+  });
+
+  it("says what it runs on, and what there is to load is listed", async () => {
+    const network = await load(bytes, { device: "wasm", threads: 1 });
+    assert.deepEqual([network.device.name, network.device.isa, network.device.threads], ["wasm", "simd128", 1]);
+    assert.deepEqual([network.model.name, network.widths, network.gated], ["ds_mbnet_28", 6, true]);
+    assert.ok(listModels().some(({ name }) => name === "ds_mbnet_28"));
+    network.dispose();
+  });
+});
+
+describe("memory", () => {
+  it("stays exactly as it is over 200 changes of width, budget and batch", () =>
+    withNetwork(async (network) => {
+      const images = stripes(33);
+      const budgets = sample.calibration!.map(({ madds }) => Math.ceil(madds));
+      await network.classify(images); // both plans are made at their first call
+      await network.classify(images[0]!);
+      const before = network.memory();
+      for (let i = 0; i < 200; i++) {
+        const some = i % 20 === 0 ? images : images[i % 33]!;
+        if (i % 2 === 0)
+          await network.classify(some, { width: (["largest", 0, 3, "dynamic", 1] as const)[(i / 2) % 5]! });
+        else await network.classify(some, { budget: { madds: budgets[i % budgets.length]! } });
+      }
+      assert.equal(network.memory(), before);
+    }));
+
+  /** Threads, or KiB of this process. */
+  const status = (key: "VmRSS" | "VmSize" | "Threads") =>
+    Number(/\d+/.exec(readFileSync("/proc/self/status", "utf8").split(`${key}:`)[1]!)![0]);
+  const skip =
+    process.platform !== "linux"
+      ? "needs /proc"
+      : nativeIsas().length === 0 && "no native addon: a garbage collector frees WASM's memory when it likes";
+  it("is given back at disposal, its addresses when the garbage collector comes, and no thread is left", {
+    skip,
+  }, async () => {
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc") as () => void;
+    const settle = async () => {
+      collect();
+      for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
+    };
+    const cycle = async () => {
+      const network = await load(bytes, { device: "native", threads: 3 });
+      await network.classify(stripes(2));
+      network.dispose();
+    };
+    await cycle();
+    await settle();
+    const [resident, space, threads] = [status("VmRSS"), status("VmSize"), status("Threads")];
+    for (let i = 0; i < 20; i++) await cycle();
+    assert.ok(status("VmRSS") - resident < 100_000, `${status("VmRSS") - resident} KiB more`); // a network has 7000
+    assert.ok(status("Threads") <= threads, `${status("Threads")} threads, ${threads} before`);
+    await settle();
+    assert.ok(status("VmSize") - space < 2 ** 22, `${status("VmSize") - space} KiB more`); // one arena has 4 GiB
+  });
+
+  it("of WASM can be had again and again", async () => {
+    for (let i = 0; i < 20; i++) {
+      const network = await load(bytes, { device: "wasm", threads: i % 2 === 0 ? 1 : 2 });
+      assert.equal((await network.classify(stripes(1))).length, 1);
+      network.dispose();
+    }
+  });
+});
