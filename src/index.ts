@@ -12,6 +12,7 @@ export type { Classification, ClassifyOptions, Network, Width } from "./engine/n
 export * from "./errors.js";
 export type { ImageInput } from "./image/input.js";
 export type { RawImage } from "./image/raw.js";
+export { type ImportOptions, importCheckpoint } from "./models/import.js";
 export type { ModelSpec, StageSpec, StemSpec } from "./models/spec.js";
 
 /** Stages, widths and costs of a registry name or a model file. `layersAt`: also every layer at that width. */

@@ -18,6 +18,7 @@ import type { TrainEvent } from "./events.js";
 import { Input } from "./input.js";
 import { Learner } from "./learner.js";
 import type { RunFolder } from "./run-folder-node.js";
+import { checkGumbel } from "./stage2-gumbel.js";
 
 export interface Session {
   readonly config: TrainConfig;
@@ -64,6 +65,7 @@ export async function openSession(
     candidates: config.gate.candidates,
   };
   const net = build(spec);
+  if (config.gate.method === "gumbel" && config.gate.epochs > 0) checkGumbel(net);
   if (net.gates.length !== 1 && config.gate.method === "expectation" && config.gate.epochs > 0) {
     throw new UsageError(
       `gate.method "expectation" needs a network with one gate, ${config.model} has ${net.gates.length}; use "gumbel"`,

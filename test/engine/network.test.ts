@@ -11,11 +11,14 @@ import type { RawImage } from "../../src/image/raw.js";
 import { type Classification, type Network, listModels, load, type Width } from "../../src/index.js";
 import { encodeModel, type ModelFile } from "../../src/io/model-file.js";
 import { readSafetensors, writeSafetensors } from "../../src/io/safetensors.js";
+import { build } from "../../src/models/build.js";
+import type { ModelSpec } from "../../src/models/spec.js";
 import { temporaryFolder } from "../data/support.js";
 import { sampleModel, stripes } from "../support/model.js";
 
 const sample = await sampleModel();
 const bytes = encodeModel(sample);
+const net = build(sample.model.spec as ModelSpec);
 const folder = temporaryFolder();
 
 /** Runs `use` with the sample, or with what is left of it after some changes. */
@@ -59,9 +62,9 @@ describe("classify", () => {
         assert.ok(score > 0 && score <= (labels[i - 1]?.score ?? 1));
       });
       assert.equal(route.length, 1);
-      assert.equal(route[0]!.gate, "blocks.1.first_block.gate");
+      assert.equal(route[0]!.gate, net.gates[0]!.name);
       assert.ok(sample.candidates.includes(route[0]!.width));
-      assert.equal(route[0]!.channels, 24 + 16 * route[0]!.width);
+      assert.equal(route[0]!.channels, net.slimWidths[0]![route[0]!.width]);
       const { madds: fixed } = (await network.classify(stripes(1), { width: route[0]!.width }))[0]!;
       assert.ok(madds > fixed && madds < fixed * 1.01, "the gate's own cost is counted");
       assert.ok(ms >= 0);
@@ -151,13 +154,16 @@ describe("budget", () => {
   const costs = sample.calibration!.map(({ madds }) => madds);
   const mean = (results: Classification[]) => results.reduce((sum, { madds }) => sum + madds, 0) / results.length;
 
-  it("keeps the mean MAdds within what is asked for, near it, on the images it was measured on", () =>
+  it("keeps the mean MAdds to what is asked for, to one image, on those that it was measured on", () =>
     withNetwork(async (network) => {
       const images = stripes(64);
+      // The table's λ lie where one image changes its mind, and the engine adds in single precision: it may come out either way.
+      const oneImage = Math.max(...costs) / images.length;
       for (const share of [1, 0.8, 0.5, 0.3]) {
         const madds = Math.ceil(share * Math.max(...costs));
+        const fitting = costs.find((cost) => cost <= madds)!;
         const spent = mean(await network.classify(images, { budget: { madds } }));
-        assert.ok(spent <= madds && spent > 0.9 * madds - 1e5, `${spent} of ${madds}`);
+        assert.ok(Math.abs(spent - fitting) <= oneImage, `${spent} of ${madds}, the table has ${fitting}`);
       }
       const spent = mean(await network.classify(images, { budget: { madds: Math.min(...costs) } }));
       assert.equal(spent, Math.min(...costs));
@@ -366,7 +372,7 @@ describe("memory", () => {
     await settle();
     const [resident, space, threads] = [status("VmRSS"), status("VmSize"), status("Threads")];
     for (let i = 0; i < 20; i++) await cycle();
-    assert.ok(status("VmRSS") - resident < 100_000, `${status("VmRSS") - resident} KiB more`); // a network has 7000
+    assert.ok(status("VmRSS") - resident < 100_000, `${status("VmRSS") - resident} KiB more`); // 20 networks have twice that
     assert.ok(status("Threads") <= threads, `${status("Threads")} threads, ${threads} before`);
     await settle();
     assert.ok(status("VmSize") - space < 2 ** 22, `${status("VmSize") - space} KiB more`); // one arena has 4 GiB

@@ -4,26 +4,32 @@ import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { readModelFile } from "../../src/io/model-file-node.js";
+import { build } from "../../src/models/build.js";
+import { modelSpec } from "../../src/models/registry.js";
+import type { TrainConfig } from "../../src/train/config.js";
 import { temporaryFolder } from "../data/support.js";
 import { dsnet, finish, smallConfig, trainArgs, writeImages } from "./small-run.js";
 
 const folder = temporaryFolder();
 const data = writeImages(join(folder, "data"));
 
-/** A checkpoint has 1.5 MB: one fits, the next beside it does not. */
-const SIZE = "2500k";
+/** Bytes of a disk on which one checkpoint fits (student, teacher, momentum), and the next beside it does not. */
+function tooSmall(config: TrainConfig): number {
+  const { floats, trainable } = build(modelSpec(config.model)).layout;
+  return Math.ceil((2 * floats + trainable) * 4 * 1.6);
+}
 
 describe("a training on a disk that fills up", () => {
   it("ends with exit code 1 and advice; the checkpoint is whole, and with more room it goes on", async (t) => {
     const disk = join(folder, "disk");
+    const config = smallConfig(data, join(disk, "run"), "expectation");
     mkdirSync(disk);
     try {
-      execFileSync("mount", ["-t", "tmpfs", "-o", `size=${SIZE}`, "tmpfs", disk], { stdio: "ignore" });
+      execFileSync("mount", ["-t", "tmpfs", "-o", `size=${tooSmall(config)}`, "tmpfs", disk], { stdio: "ignore" });
     } catch {
       return t.skip("mounting a small file system is not allowed here");
     }
     try {
-      const config = smallConfig(data, join(disk, "run"), "expectation");
       const { code, stderr, events } = await dsnet(trainArgs(config));
       assert.equal(code, 1);
       assert.match(
@@ -40,7 +46,7 @@ describe("a training on a disk that fills up", () => {
         "results.csv",
       ]);
 
-      execFileSync("mount", ["-o", "remount,size=20m", disk]);
+      execFileSync("mount", ["-o", "remount,size=50m", disk]);
       await finish(config);
     } finally {
       execFileSync("umount", ["-l", disk]);
