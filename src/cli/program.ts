@@ -21,6 +21,10 @@ const VERBS: Readonly<Record<string, Verb>> = {
     about: "Show which backend runs here, and why not a better one",
     load: () => import("./commands/checks.js"),
   },
+  "build-native": {
+    about: "Compile the native kernels for this machine",
+    load: () => import("./commands/build-native.js"),
+  },
   demo: { about: "Train both stages on MNIST and show the honest table", load: () => import("./commands/demo.js") },
 };
 

@@ -85,7 +85,8 @@ const gate = v.strictObject({
   sgs_weight: notNegative("weight of the sparsification loss"),
   target_madds: v.nullable(positive("mean MAdds to aim at; none: press cost down")),
   holdout: lessThanOne("share of the training images kept from stage I for the gate"),
-  views: whole("times the gate sees its images: once as they are, then augmented", 1),
+  images: choice("what the gate learns from: held-out images, or the training images too", ["held_out", "all"]),
+  views: whole("times the gate sees them: held-out ones as they are, then all augmented", 1),
 });
 
 export const schema = v.strictObject({

@@ -32,12 +32,11 @@ const registry: Record<string, ModelSpec> = {
     stages: [
       { block: "separable", repeat: 1, kernel: 3, stride: 1, widths: [24] },
       { block: "separable", repeat: 1, kernel: 3, stride: 2, widths: [48] }, // → 7
-      { block: "separable", repeat: 1, kernel: 3, stride: 1, widths: [64] },
-      { block: "separable", repeat: 2, kernel: 3, stride: 1, widths: steps(64, 384, 64), gates: [0] },
+      { block: "separable", repeat: 2, kernel: 3, stride: 1, widths: steps(32, 272, 48), gates: [0] },
     ],
     act: "swish",
     norm: "bn",
-    attention: 0.5,
+    attention: 1,
     residual: false,
     classes: 10,
     candidates: null,

@@ -37,7 +37,12 @@ export interface GateConfig {
   target_madds: number | null;
   /** Share of the training images that stage I never sees, so that the gate learns from images the supernet has not fitted. */
   holdout: number;
-  /** Times the held-out images are seen, first as they are, then augmented: more of them are hard then. */
+  /**
+   * What the gate learns from. Hard images are rare: `all` adds the training images, which help while the supernet has not
+   * fitted them; then, `held_out` is the honest teacher.
+   */
+  images: "held_out" | "all";
+  /** Times they are seen: the held-out ones as they are, then all augmented. */
   views: number;
 }
 

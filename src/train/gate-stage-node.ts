@@ -1,6 +1,6 @@
 /** Stage II's loop: the gate learns on held-out images while everything else is frozen. */
 import { madds } from "../cost/madds.js";
-import type { Batch } from "../data/batch.js";
+import type { Loader } from "../data/loader.js";
 import { costBias } from "../engine/budget.js";
 import { DivergedError } from "../errors.js";
 import { outcomeAt, pointAtCost } from "../evaluate/calibrate.js";
@@ -26,14 +26,11 @@ export async function gateStage(session: Session, progress: Progress): Promise<b
 
 async function expectationStage(session: Session, progress: Progress): Promise<boolean> {
   const { config, net, data } = session;
-  const total = data.heldOut.dataset.length * config.gate.views;
-  const raw = await gateSet(
-    session.backend,
-    net,
-    session.learner.student,
-    views(session),
-    inOrderBatch(session),
-    (done) => session.emit({ type: "phase", name: "gate features", done, total }),
+  const augmented = augmentedPasses(session);
+  const total = [data.heldOut, ...augmented].reduce((sum, loader) => sum + loader.dataset.length, 0);
+  const passes = [data.heldOut.inOrder(), ...augmented.map((loader, i) => loader.batches(config.epochs + i))];
+  const raw = await gateSet(session.backend, net, session.learner.student, passes, inOrderBatch(session), (done) =>
+    session.emit({ type: "phase", name: "gate features", done, total }),
   );
   const costs = net.gates[0]!.candidates.map((k) => madds(net, k, true));
   const layers = readHead(session);
@@ -77,10 +74,10 @@ function settle(layers: readonly HeadLayer[], set: GateSet, costs: readonly numb
   });
 }
 
-/** The held-out images as they are, then augmented anew for every further view. */
-function views({ config, data }: Session): AsyncIterable<Batch>[] {
-  const augmented = Array.from({ length: config.gate.views - 1 }, (_, view) => data.heldOut.batches(view));
-  return [data.heldOut.inOrder(), ...augmented];
+/** What is seen augmented, behind the held-out images as they are. Epochs follow stage I's: no augmentation comes twice. */
+function augmentedPasses({ config, data }: Session): Loader[] {
+  const others = config.gate.images === "all" && data.unseen ? [data.heldOut, data.train] : [data.heldOut];
+  return Array.from({ length: config.gate.views - 1 }, () => others).flat();
 }
 
 /** The head's layers with their momentum, copied out of the student's span. */

@@ -21,11 +21,14 @@ export function demoConfig({ quick = false, device, output }: Options): TrainCon
     data: "mnist",
     output,
     device,
-    epochs: quick ? 1 : 4,
-    warmup_epochs: quick ? 0.2 : 1,
-    subset: quick ? 6000 : null,
+    epochs: quick ? 2 : 6,
+    subset: quick ? 12_000 : null,
+    batch_size: 64,
+    lr: 0.08,
+    warmup_epochs: 0.5,
+    drop: 0,
     recalibration_batches: quick ? 20 : 100,
-    gate: { ...config.gate, epochs: quick ? 1 : 3 },
+    gate: { ...config.gate, epochs: quick ? 4 : 12, target_madds: 1.2e6 },
   };
 }
 
