@@ -70,12 +70,16 @@ for (let round = 0; round < rounds + 2; round++) {
   }
 }
 const net = build(modelSpec(model));
-console.log(`${model}, batch ${batch}, widest ${(madds(net, topSlot(net)) / 1e6).toFixed(1)} M MAdds, ${rounds} rounds`);
+console.log(
+  `${model}, batch ${batch}, widest ${(madds(net, topSlot(net)) / 1e6).toFixed(1)} M MAdds, ${rounds} rounds`,
+);
 console.log("backend                      median ms   images/s (median)   (best)");
 for (const { name, times } of runners) {
   const sorted = [...times].sort((a, b) => a - b);
   const median = sorted[Math.floor(sorted.length / 2)]!;
   const rate = (ms: number) => ((batch / ms) * 1000).toFixed(0);
-  console.log(`${name.padEnd(28)} ${median.toFixed(1).padStart(9)} ${rate(median).padStart(19)} ${rate(sorted[0]!).padStart(8)}`);
+  console.log(
+    `${name.padEnd(28)} ${median.toFixed(1).padStart(9)} ${rate(median).padStart(19)} ${rate(sorted[0]!).padStart(8)}`,
+  );
 }
 process.exit(0);

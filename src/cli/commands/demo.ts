@@ -1,4 +1,6 @@
 /** `dsnet demo`: both stages on MNIST, small enough to watch. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import type { Command } from "commander";
 import type { TrainConfig } from "../../train/config.js";
 import { defaultConfig } from "../../train/defaults.js";
@@ -32,14 +34,24 @@ export function demoConfig({ quick = false, device, output }: Options): TrainCon
   };
 }
 
+/** `folder`, or `folder-2`, `folder-3`, ...: the first that holds no run. */
+export function freeFolder(folder: string): string {
+  const isFree = (name: string) => !existsSync(join(name, "args.yaml"));
+  if (isFree(folder)) return folder;
+  let n = 2;
+  while (!isFree(`${folder}-${n}`)) n++;
+  return `${folder}-${n}`;
+}
+
 export function define(command: Command): void {
   command
-    .option("--quick", "a tenth of the images, one epoch: shows that it works, not how well")
+    .option("--quick", "a fifth of the images, two epochs: shows that it works, not how well")
     .addOption(deviceOption())
-    .option("--output <folder>", "run folder", "runs/demo")
+    .option("--output <folder>", "run folder; where it holds a run already, the next free name", "runs/demo")
     .addOption(jsonOption())
     .addHelpText("after", "\nExamples:\n  dsnet demo --quick\n  dsnet demo --output runs/mnist")
     .action(async (options: Options) => {
-      process.exitCode = await runTraining(demoConfig(options), false, new Terminal({ json: options.json }));
+      const config = demoConfig({ ...options, output: freeFolder(options.output) });
+      process.exitCode = await runTraining(config, false, new Terminal({ json: options.json }));
     });
 }
