@@ -23,7 +23,7 @@ function run(spec: ModelSpec, steps: number, gate: Partial<GateConfig>, change: 
   const learner = new Learner(backend, net, randomSpan(backend, net, 3));
   const input = new Input(backend, net, N);
   const base = defaultConfig("ds_mbnet_32");
-  const config: TrainConfig = { ...base, batch_size: N, ...change, gate: { ...base.gate, ...gate } };
+  const config: TrainConfig = { ...base, batch_size: N, ...change, gate: { ...base.gate, sgs: "try_best", ...gate } };
   const batch = {
     images: randomImages(spec, N, 5),
     labels: Int32Array.from({ length: N }, (_, i) => i % spec.classes),
