@@ -72,6 +72,7 @@ export async function measure(
     const indices: number[] = [];
     const routes: number[][] = [];
     const easy: number[] = [];
+    const gateCosts = (net.gates[0]?.candidates ?? []).map((k) => madds(net, k));
     const read = (n: number) => backend.f32.subarray(plan.logits / 4, plan.logits / 4 + n * classes);
     for await (const { images, labels: truth, indices: which, size } of batches) {
       backend.f32.set(images, plan.input / 4);
@@ -80,7 +81,7 @@ export async function measure(
         columns.get(slot)!.add(read(size), truth, classes);
       }
       if (dynamic) {
-        easy.push(...firstProbabilities(plan.gateScores(size), size));
+        easy.push(...easiness(plan.gateScores(size), gateCosts));
         routes.push(...plan.runDynamic(size));
         columns.get("dynamic")!.add(read(size), truth, classes);
       }
@@ -134,12 +135,15 @@ export function routeCosts(net: Supernet): (route: readonly number[]) => number 
   };
 }
 
-/** Softmax probability of the first score in each row. */
-function firstProbabilities(scores: Float32Array, n: number): number[] {
-  const count = scores.length / n;
-  return Array.from({ length: n }, (_, i) => {
+/** Minus the cost that the gate's probabilities expect, as a share of the widest candidate's, for each row of scores. */
+function easiness(scores: Float32Array, costs: readonly number[]): number[] {
+  const count = costs.length;
+  const widest = costs[count - 1]!;
+  return Array.from({ length: scores.length / count }, (_, i) => {
     const row = scores.subarray(i * count, (i + 1) * count);
     const top = row.reduce((a, b) => Math.max(a, b));
-    return Math.exp(row[0]! - top) / row.reduce((sum, s) => sum + Math.exp(s - top), 0);
+    const weights = Array.from(row, (s) => Math.exp(s - top));
+    const sum = weights.reduce((a, b) => a + b, 0);
+    return -weights.reduce((cost, weight, k) => cost + (weight / sum) * (costs[k]! / widest), 0);
   });
 }

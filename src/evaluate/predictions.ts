@@ -25,7 +25,7 @@ export interface DynamicPredictions {
   /** MAdds spent on each sample, gate included. */
   madds: Float64Array;
   correct: Uint8Array;
-  /** The gate's probability of the slimmest candidate: its belief that the sample is easy. */
+  /** How easy the gate finds the sample: minus the cost that its probabilities expect, in any unit. */
   easyScore: Float32Array;
   /** Width numbers that the gate chooses among. */
   candidates: number[];

@@ -2,7 +2,7 @@
 import { type BlockShape, invertedBlock, type Step, separableBlock, type Walk } from "../nn/blocks.js";
 import type { Exec } from "../nn/exec.js";
 import { type Conv, type Declare, declareConv, declareNorm, type Gate, type Norm } from "../nn/layers.js";
-import { Layout, Param } from "../nn/parameters.js";
+import { Layout, type Param } from "../nn/parameters.js";
 import type { Slot } from "../nn/width.js";
 import { checkSpec, type ModelSpec, widthCount } from "./spec.js";
 

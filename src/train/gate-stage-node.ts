@@ -7,7 +7,7 @@ import { outcomeAt, pointAtCost } from "../evaluate/calibrate.js";
 import { part } from "../models/state.js";
 import type { Param } from "../nn/parameters.js";
 import { checkpoint } from "./checkpoint.js";
-import { type GateLosses } from "./gate-loss.js";
+import type { GateLosses } from "./gate-loss.js";
 import { type GateSet, gateSet } from "./gate-set.js";
 import { skipStep } from "./nonfinite.js";
 import { type Progress, toState } from "./progress.js";
