@@ -55,6 +55,7 @@ function typescript() {
   const fingerprint = inputs.map((path) => `${path} ${modified(path)}`).join("\n");
   const stamp = join(root, "dist", ".inputs");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === fingerprint) return "";
+  console.log("TypeScript: compiling ...");
   try {
     execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.json"], { cwd: root });
   } catch (error) {
@@ -76,10 +77,12 @@ function removeOrphans() {
 
 export async function setup() {
   await step("packages", installPackages);
+  // Work of a minute must not look like a standstill; where all is built already, nothing is said.
+  const slow = setTimeout(() => console.log("kernels: compiling ..."), 300);
   await Promise.all([
     step("native addon", native),
     step("WASM modules", async () => ((await buildWasm()) ? "built" : "")),
-  ]);
+  ]).finally(() => clearTimeout(slow));
   await step("TypeScript", typescript);
 }
 

@@ -2,8 +2,8 @@
 import { source } from "#source";
 import { describeSpec, type ModelDescription } from "./cost/describe.js";
 import { decodeModel } from "./io/model-file.js";
-import { listModels as names, modelSpec } from "./models/registry.js";
-import type { ModelSpec } from "./models/spec.js";
+import { networkOf } from "./models/file.js";
+import { modelSpec, listModels as names } from "./models/registry.js";
 
 export { type Checks, checks } from "./backend/checks.js";
 export { type ModelDescription, type ModelSummary, registrySummaries as listModels } from "./cost/describe.js";
@@ -22,5 +22,5 @@ export async function describeModel(
 ): Promise<ModelDescription> {
   if (names().includes(model)) return describeSpec(model, modelSpec(model), options.layersAt);
   const file = decodeModel(await source.read(model));
-  return describeSpec(file.model.name, file.model.spec as ModelSpec, options.layersAt);
+  return describeSpec(file.model.name, networkOf(file).spec, options.layersAt);
 }

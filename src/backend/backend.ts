@@ -77,7 +77,7 @@ export abstract class Backend implements Description {
 
   #growScratch(need: number): void {
     if (this.#scratch) this.arena.free(this.#scratch);
-    this.#scratchBytes = 0;
+    this.#scratch = this.#scratchBytes = 0; // in case there is no more to be had
     this.#scratch = this.arena.alloc(need, true);
     this.#scratchBytes = need;
   }

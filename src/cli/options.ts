@@ -13,6 +13,13 @@ export function whole(min: number): (text: string) => number {
   };
 }
 
+/** Parser of a flag that takes one width of a network. */
+export function fixedWidth(text: string): number | "largest" | "smallest" {
+  if (text === "largest" || text === "smallest") return text;
+  if (/^\d{1,3}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("Expected a width's number, largest or smallest.");
+}
+
 export const jsonOption = () => new Option("--json", "write JSON to stdout, progress to stderr");
 export const deviceOption = () =>
   new Option("--device <name>", "backend that computes").choices(["auto", "native", "wasm"]).default("auto");

@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command, CommanderError } from "commander";
 import { DsnetError, UsageError } from "../errors.js";
+import { nearest } from "./nearest.js";
 import { Terminal } from "./terminal.js";
 
 interface Verb {
@@ -16,6 +17,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   val: { about: "Evaluate a model: the honest table", load: () => import("./commands/val.js") },
   predict: { about: "Classify images: label, route, MAdds, time", load: () => import("./commands/predict.js") },
   import: { about: "Convert a published checkpoint into a model file", load: () => import("./commands/import.js") },
+  export: { about: "Write one width as a model file of its own", load: () => import("./commands/export.js") },
   inspect: { about: "Show a model's stages, widths and costs", load: () => import("./commands/inspect.js") },
   checks: {
     about: "Show which backend runs here, and why not a better one",
@@ -38,7 +40,7 @@ export async function run(words: readonly string[]): Promise<void> {
     await (await buildProgram(verb)).parseAsync(args, { from: "user" });
   } catch (error) {
     const verbose = args.includes("--verbose") || Boolean(process.env.DEBUG);
-    process.exitCode = await report(error, verb, verbose, new Terminal());
+    process.exitCode = await report(error, verb, args, verbose, new Terminal());
   }
 }
 
@@ -49,7 +51,10 @@ async function buildProgram(verb: string | undefined): Promise<Command> {
     .option("--verbose", "show where an error comes from")
     .exitOverride()
     .configureOutput({ outputError: () => {} }) // `report` says it
-    .addHelpText("after", "\nExit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.");
+    .addHelpText(
+      "after",
+      "\n`dsnet <command> --help` has examples. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.",
+    );
   for (const [name, { about, load }] of Object.entries(VERBS)) {
     const command = program.command(name).description(about);
     if (name === verb) (await load()).define(command);
@@ -58,11 +63,17 @@ async function buildProgram(verb: string | undefined): Promise<Command> {
 }
 
 /** Says what went wrong, and gives the exit code. */
-async function report(error: unknown, verb: string | undefined, verbose: boolean, terminal: Terminal): Promise<number> {
+async function report(
+  error: unknown,
+  verb: string | undefined,
+  args: readonly string[],
+  verbose: boolean,
+  terminal: Terminal,
+): Promise<number> {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0; // --help, --version
     if (error.code === "commander.help") return 2; // no verb: the help was the answer
-    terminal.error("ERR_USAGE", await usageMessage(error, verb));
+    terminal.error("ERR_USAGE", await usageMessage(error, verb, args));
     terminal.note(`see \`dsnet ${verb !== undefined && verb in VERBS ? `${verb} ` : ""}--help\``);
     return 2;
   }
@@ -74,13 +85,27 @@ async function report(error: unknown, verb: string | undefined, verbose: boolean
 }
 
 /** Commander's message, with a better guess for a setting of `train`, whose other names we know. */
-async function usageMessage({ code, message }: CommanderError, verb: string | undefined): Promise<string> {
+async function usageMessage(
+  { code, message }: CommanderError,
+  verb: string | undefined,
+  args: readonly string[],
+): Promise<string> {
   const text = message.replace(/^error: /, "");
+  if (code === "commander.missingMandatoryOptionValue") return `${text}${misspelt(text, args)}`;
   const flag = /'--([^'=]+)/.exec(text)?.[1];
   if (code !== "commander.unknownOption" || verb !== "train" || flag === undefined) return text.replace("\n", " ");
   const { suggestFlag } = await import("./config.js");
   const guess = suggestFlag(flag);
   return guess === "" ? text.replace("\n", " ") : `unknown option '--${flag}'${guess}`;
+}
+
+/** Commander looks for what is missing before it looks at what it does not know: `--modle` is both. */
+function misspelt(text: string, args: readonly string[]): string {
+  const missing = /--[a-z-]+/.exec(text)?.[0] ?? "";
+  const typed = args
+    .map((arg) => arg.replace(/=.*/s, ""))
+    .find((arg) => arg.startsWith("--") && nearest(arg, [missing]));
+  return typed === undefined ? "" : `; is '${typed}' meant to be it?`;
 }
 
 function stackOf(error: Error): string {

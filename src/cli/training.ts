@@ -1,10 +1,11 @@
 /** Runs a training in the terminal: progress, one line an epoch, the honest table at the end, Ctrl-C that saves. */
 import { formatEvaluation } from "../evaluate/table.js";
 import type { TrainConfig } from "../train/config.js";
+import { type TrainEvent, train } from "../train/index.js";
 import { interruptible } from "./interrupt.js";
-import { train, type TrainEvent } from "../train/index.js";
+import { printable } from "./table.js";
 import type { Terminal } from "./terminal.js";
-import { formatCount, formatPercent, formatSeconds } from "./units.js";
+import { formatCount, formatSeconds } from "./units.js";
 
 /** The process's exit code: 0, or the signal's. */
 export async function runTraining(config: TrainConfig, resume: boolean, terminal: Terminal): Promise<number> {
@@ -28,9 +29,7 @@ export function showEvent(event: TrainEvent, terminal: Terminal): void {
   terminal.emit(event);
   switch (event.type) {
     case "start":
-      for (const [name, value] of Object.entries(event.facts)) {
-        terminal.print(`${name.padEnd(16)}${typeof value === "object" ? JSON.stringify(value) : value}`);
-      }
+      for (const [name, value] of Object.entries(event.facts)) terminal.print(fact(name, value));
       break;
     case "step":
       terminal.progress.update({
@@ -55,24 +54,32 @@ export function showEvent(event: TrainEvent, terminal: Terminal): void {
   }
 }
 
-function epochLine({ stage, epoch, epochs, seconds, imagesPerSecond, loss, accuracy }: TrainEvent & { type: "epoch" }) {
+/** `train_images`, 54000 → `train images    54,000`; a list has a line an item. */
+function fact(name: string, value: unknown): string {
+  const items = Array.isArray(value) ? value : [value];
+  const texts = items.map((item) => printable(typeof item === "number" ? formatCount(item) : String(item)));
+  return `${name.replaceAll("_", " ").padEnd(16)}${texts.join(`\n${" ".repeat(16)}`)}`;
+}
+
+/** Short enough for 120 cells: the pace is on the progress line and in results.csv. */
+function epochLine({ stage, epoch, epochs, seconds, loss, accuracy }: TrainEvent & { type: "epoch" }) {
   const parts = [
     `${stage} ${String(epoch).padStart(String(epochs).length)}/${epochs}`,
     formatSeconds(seconds).padStart(8),
-    `${formatCount(imagesPerSecond).padStart(6)} images/s`,
     losses(loss),
   ];
-  if (accuracy) {
-    parts.push(
-      `top-1 ${Object.entries(accuracy)
-        .map(([name, share]) => `${name} ${formatPercent(share)}`)
-        .join(", ")}`,
-    );
-  }
+  if (accuracy) parts.push(`top-1 ${accuracies(accuracy)} %`);
   return parts.join("  ");
 }
 
+/** Numbered widths, slimmest first, go without their numbers: `94.3 94.8 95.1`; others are named: `dynamic 95.2`. */
+function accuracies(accuracy: Record<string, number>): string {
+  return Object.entries(accuracy)
+    .map(([name, share]) => (/^\d+$/.test(name) ? "" : `${name} `) + (100 * share).toFixed(1))
+    .join(" ");
+}
+
 function losses(loss: Record<string, number>): string {
-  const terms = Object.entries(loss).map(([name, value]) => (name === "loss" ? "" : `${name} `) + value.toFixed(4));
+  const terms = Object.entries(loss).map(([name, value]) => (name === "loss" ? "" : `${name} `) + value.toFixed(3));
   return `loss ${terms.join(" ")}`;
 }

@@ -1,8 +1,10 @@
 /** What a model consists of and what each width costs, as data for `dsnet inspect`. */
-import { layerCosts, type LayerCost, madds, parameterCount } from "./madds.js";
+
+import { UsageError } from "../errors.js";
 import { build } from "../models/build.js";
 import { listModels, modelSpec } from "../models/registry.js";
 import { type ModelSpec, widthCount } from "../models/spec.js";
+import { type LayerCost, layerCosts, madds, parameterCount } from "./madds.js";
 
 export interface ModelSummary {
   name: string;
@@ -44,6 +46,9 @@ export function registrySummaries(): ModelSummary[] {
 
 export function describeSpec(name: string, spec: ModelSpec, layersAt?: number | "largest"): ModelDescription {
   const net = build(spec);
+  if (typeof layersAt === "number" && !(Number.isInteger(layersAt) && layersAt >= 0 && layersAt < net.widths)) {
+    throw new UsageError(`width: expected 0 to ${net.widths - 1} or largest, got ${layersAt}`);
+  }
   const slots: (number | "largest")[] = Array.from({ length: net.widths }, (_, k) => k);
   if (!net.largestIsNumbered) slots.push("largest");
   let size = Math.ceil(spec.input.height / spec.stem.stride);

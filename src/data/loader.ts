@@ -37,7 +37,8 @@ export class Loader {
   readonly dataset: Dataset;
   /** Full batches in an epoch: an incomplete last one is left out of training (other images in every epoch). */
   readonly steps: number;
-  readonly #batchSize: number;
+  /** Images in a full batch. */
+  readonly batchSize: number;
   readonly #setup: BatchSetup;
   readonly #onWarning: (message: string) => void;
   readonly #maker: BatchMaker;
@@ -71,7 +72,7 @@ export class Loader {
     const decoded = dataset.length * input.height * input.width * dataset.channels;
     this.dataset = dataset.size === null && decoded <= cacheBytes ? new CachedDataset(dataset, input) : dataset;
     this.steps = Math.floor(dataset.length / batchSize);
-    this.#batchSize = batchSize;
+    this.batchSize = batchSize;
     this.#setup = { input, augment, seed, maxBroken };
     this.#onWarning = onWarning;
     this.#maker = maker(this.dataset, this.#setup);
@@ -83,7 +84,7 @@ export class Loader {
     const { steps } = this;
     if (steps === 0) {
       throw new DataError(
-        `${this.dataset.name}: ${this.dataset.length} images give no full batch of ${this.#batchSize}`,
+        `${this.dataset.name}: ${this.dataset.length} images give no full batch of ${this.batchSize}`,
       );
     }
     if (!Number.isInteger(from) || from < 0 || from > steps) {
@@ -92,7 +93,7 @@ export class Loader {
     const order = Int32Array.from({ length: this.dataset.length }, (_, i) => i);
     new Philox(this.#setup.seed, epoch, "order").shuffle(order);
     const job = (step: number): BatchJob => ({
-      indices: order.slice(step * this.#batchSize, (step + 1) * this.#batchSize),
+      indices: order.slice(step * this.batchSize, (step + 1) * this.batchSize),
       epoch: clean ? null : epoch,
       broken: "replace",
     });
@@ -103,11 +104,11 @@ export class Loader {
   inOrder({ signal }: { signal?: AbortSignal } = {}): AsyncGenerator<Batch, void, void> {
     const { length } = this.dataset;
     const job = (step: number): BatchJob => {
-      const first = step * this.#batchSize;
-      const size = Math.min(this.#batchSize, length - first);
+      const first = step * this.batchSize;
+      const size = Math.min(this.batchSize, length - first);
       return { indices: Int32Array.from({ length: size }, (_, i) => first + i), epoch: null, broken: "drop" };
     };
-    return this.#run(0, Math.ceil(length / this.#batchSize), job, signal);
+    return this.#run(0, Math.ceil(length / this.batchSize), job, signal);
   }
 
   /** Ends the worker threads. Batches that were asked for reject. */

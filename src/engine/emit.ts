@@ -27,8 +27,6 @@ export interface Activations {
 
 /** One kernel call, once its buffers have addresses. The batch size stays open (n = 0). */
 export interface PlannedOp {
-  /** Of the layer it belongs to. */
-  readonly layer: string;
   readonly buffers: readonly Buffer[];
   call(at: (buffer: Buffer) => number): Call;
 }
@@ -50,8 +48,8 @@ export class EmitExec implements Exec<Activations> {
 
   constructor(readonly constants: Constants) {}
 
-  #emit(layer: string, buffers: Buffer[], call: PlannedOp["call"]): void {
-    this.ops.push({ layer, buffers, call });
+  #emit(buffers: Buffer[], call: PlannedOp["call"]): void {
+    this.ops.push({ buffers, call });
   }
 
   #output(h: number, w: number, c: number): Activations {
@@ -73,7 +71,7 @@ export class EmitExec implements Exec<Activations> {
     const w = this.constants.param(conv.weight);
     const { scale, shift } = this.#fused(norm, slot, conv.bias === null ? 0 : this.constants.param(conv.bias));
     const grouped = norm?.kind === "gn";
-    this.#emit(conv.name, [x.buffer, y.buffer], (at) => ({
+    this.#emit([x.buffer, y.buffer], (at) => ({
       op: "conv",
       x: at(x.buffer),
       w,
@@ -103,7 +101,7 @@ export class EmitExec implements Exec<Activations> {
     const w = this.constants.param(conv.weight);
     const { scale, shift } = this.#fused(norm, slot, 0);
     const grouped = norm.kind === "gn";
-    this.#emit(conv.name, [x.buffer, y.buffer], (at) => ({
+    this.#emit([x.buffer, y.buffer], (at) => ({
       op: "depthwise",
       x: at(x.buffer),
       w,
@@ -129,7 +127,7 @@ export class EmitExec implements Exec<Activations> {
   #groupNorm(y: Activations, norm: Norm, act: Activation): void {
     const stats: Buffer = { floats: 2 * Math.ceil(y.c / GROUP_CHANNELS) };
     const half = (stats.floats / 2) * 4;
-    this.#emit(norm.name, [y.buffer, stats], (at) => ({
+    this.#emit([y.buffer, stats], (at) => ({
       op: "group_norm",
       x: at(y.buffer),
       y: at(y.buffer),
@@ -148,18 +146,18 @@ export class EmitExec implements Exec<Activations> {
 
   pool: Exec<Activations>["pool"] = (x, window) => {
     const y = this.#output(pooledSize(x.h, window), pooledSize(x.w, window), x.c);
-    this.#pool("pool", x, y, window.kernel, window.stride, window.pad, window.kind === "max" ? 1 : 0);
+    this.#pool(x, y, window.kernel, window.stride, window.pad, window.kind === "max" ? 1 : 0);
     return y;
   };
 
   globalPool(x: Activations): Activations {
     const y = this.#output(1, 1, x.c);
-    this.#pool("global pool", x, y, 0, 1, 0, 0);
+    this.#pool(x, y, 0, 1, 0, 0);
     return y;
   }
 
-  #pool(layer: string, x: Activations, y: Activations, kernel: number, stride: number, pad: number, kind: number) {
-    this.#emit(layer, [x.buffer, y.buffer], (at) => ({
+  #pool(x: Activations, y: Activations, kernel: number, stride: number, pad: number, kind: number) {
+    this.#emit([x.buffer, y.buffer], (at) => ({
       op: "pool",
       x: at(x.buffer),
       y: at(y.buffer),
@@ -178,7 +176,7 @@ export class EmitExec implements Exec<Activations> {
 
   /** In place: nothing else reads what the attention scales. */
   scale(x: Activations, factor: Activations): Activations {
-    this.#emit("attention", [x.buffer, factor.buffer], (at) => ({
+    this.#emit([x.buffer, factor.buffer], (at) => ({
       op: "affine",
       x: at(x.buffer),
       y: at(x.buffer),
@@ -194,7 +192,7 @@ export class EmitExec implements Exec<Activations> {
   /** In place of the wider one: a block's input is read no more once its residual sum is made. */
   add(a: Activations, b: Activations): Activations {
     const y = a.c >= b.c ? a : b;
-    this.#emit("residual", [a.buffer, b.buffer], (at) => ({
+    this.#emit([a.buffer, b.buffer], (at) => ({
       op: "add",
       a: at(a.buffer),
       b: at(b.buffer),

@@ -5,7 +5,8 @@ import { ShapeError, UncalibratedError, UsageError } from "../errors.js";
 import { type ImageInput, readImage } from "../image/input.js";
 import { preprocess } from "../image/preprocess.js";
 import { type ModelFile, selectTensors } from "../io/model-file.js";
-import { build, type Supernet } from "../models/build.js";
+import type { Supernet } from "../models/build.js";
+import { networkOf } from "../models/file.js";
 import type { ModelSpec } from "../models/spec.js";
 import { allocSpan, readState } from "../models/state.js";
 import { channelsAt, type Slot } from "../nn/width.js";
@@ -51,16 +52,16 @@ export class Network {
   readonly #plans = new Map<number, Plan>();
   #disposed = false;
 
-  /** Takes over the backend: `dispose` ends it. FormatError where the tensors are not the network's. */
+  /** Takes over the backend: `dispose` ends it. FormatError where what the file holds is no network or does not fit it. */
   constructor(backend: Backend, file: ModelFile) {
     const { tensors, ...rest } = file;
     const { name, isa, threads, notes } = backend;
     this.device = { name, isa, threads, notes };
-    this.model = { name: file.model.name, spec: file.model.spec as ModelSpec };
     this.classes = file.classes;
     this.#backend = backend;
     this.#file = rest;
-    this.#net = build(this.model.spec);
+    this.#net = networkOf(file);
+    this.model = { name: file.model.name, spec: this.#net.spec };
     this.gated = file.candidates.length > 0 && this.#net.gates.length > 0;
     this.#span = allocSpan(backend, this.#net.layout.floats);
     readState(backend, this.#net, this.#span, selectTensors(tensors, "parameters"));
@@ -185,8 +186,7 @@ export class Network {
   #bias(budget: ClassifyOptions["budget"]): readonly number[] | null {
     if (!this.gated) return null;
     const gate = this.#net.gates[0]!;
-    const costs = gate.candidates.map((k) => madds(this.#net, k, true));
-    if (budget === undefined) return costs.map(() => 0);
+    if (budget === undefined) return gate.candidates.map(() => 0);
     const table = this.#file.calibration;
     if (table === undefined) throw new UsageError("this model has no budget table, so budget cannot be met");
     const lambda = lambdaFor(table, budget.madds);
@@ -196,6 +196,7 @@ export class Network {
         `budget: ${budget.madds} MAdds cannot be reached; this model spends ${Math.ceil(Math.min(...reach))} to ${Math.ceil(Math.max(...reach))}`,
       );
     }
+    const costs = gate.candidates.map((k) => madds(this.#net, k, true));
     return costBias(lambda, costs);
   }
 

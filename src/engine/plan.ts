@@ -68,7 +68,6 @@ export class Plan {
   readonly #segments: Step[][];
   readonly #roots = new Map<Slot, Variant>();
   readonly #allocations: number[] = [];
-  readonly #areas: [number, number];
   #records = 0;
   #recordCount = 0;
   /** Per gate: int32 of the last choice (batch 1), one bias per candidate, and room for a batch that is being sorted. */
@@ -99,7 +98,7 @@ export class Plan {
       this.#roots.set(slot, this.#compile(memo, 0, start(slot), [image.buffer], slots, dynamic));
     }
     const variants = [...memo.values()];
-    this.#areas = this.#place(variants, image.buffer);
+    this.#place(variants, image.buffer);
     this.input = this.#addresses.get(image.buffer)!;
     this.logits = this.#alloc(options.batch * net.spec.classes * 4);
     for (const gate of net.gates) {
@@ -117,11 +116,6 @@ export class Plan {
   /** Call after weights or statistics in the span have changed. */
   refresh(): void {
     this.#folded.refresh(this.#span);
-  }
-
-  /** Bytes of activations, all variants together. */
-  get activationBytes(): number {
-    return this.#areas[1] - this.#areas[0];
   }
 
   /** Runs the first n images of `input` at one slot. */
@@ -182,7 +176,6 @@ export class Plan {
     this.#runVariant(root, n);
     const placed = ({ h, w, c, buffer }: Activations): Placed => ({ at: this.#addresses.get(buffer)!, h, w, c });
     const { x, input, reduced } = root.crossing!;
-    // `reduced` is still in place: the gate's head, the segment's last op, was the last to read it.
     return { x: placed(x), input: input === null ? null : placed(input), reduced: placed(reduced) };
   }
 
@@ -234,7 +227,7 @@ export class Plan {
     };
     memo.set(key, variant);
     if (gate === null) return variant;
-    const chosen: Slot[] = from.slot === "largest" ? ["largest"] : [...slots.filter((s) => s !== "largest")];
+    const chosen: Slot[] = from.slot === "largest" ? ["largest"] : slots.filter((s) => s !== "largest");
     if (dynamic && from.slot !== "largest") chosen.push(...gate.candidates);
     for (const slot of new Set(chosen)) {
       const next = { ...walk, slot, reduced: null };
@@ -243,8 +236,8 @@ export class Plan {
     return variant;
   }
 
-  /** Gives every buffer its address. Returns [from, to) of the activations' memory. */
-  #place(variants: readonly Variant[], image: Buffer): [number, number] {
+  /** Gives every buffer its address. */
+  #place(variants: readonly Variant[], image: Buffer): void {
     const bytes = (b: Buffer) => Math.ceil((b.floats * this.batch * 4) / 64) * 64;
     const total = (buffers: readonly Buffer[]) => buffers.reduce((sum, b) => sum + bytes(b), 0);
     // What crosses gate g lies in area g % 2, behind the images.
@@ -264,7 +257,6 @@ export class Plan {
     }
     const base = this.#alloc(end);
     for (const [buffer, at] of relative) this.#addresses.set(buffer, base + at);
-    return [base, base + end];
   }
 
   #write(variants: readonly Variant[]): void {
@@ -433,8 +425,10 @@ function placeInside(
   variant.ops.forEach((op, i) => {
     for (const b of op.buffers) if (!elsewhere.has(b)) lastUse.set(b, i);
   });
-  // Scores and logits are read after the last op.
-  for (const out of [variant.scores, variant.logits]) if (out !== null) lastUse.set(out.buffer, variant.ops.length);
+  // These are read after the last op.
+  for (const out of [variant.scores, variant.crossing?.reduced, variant.logits]) {
+    if (out) lastUse.set(out.buffer, variant.ops.length);
+  }
   const space = new Arena(64, Number.MAX_SAFE_INTEGER);
   const placed = new Map<Buffer, number>();
   let end = 0;

@@ -14,8 +14,6 @@ export interface Measured {
   widths: WidthPredictions[];
   largest?: { madds: number; correct: Uint8Array };
   dynamic?: DynamicPredictions;
-  /** Cross-entropy of each numbered width, [width][image]. */
-  losses: Float32Array[];
 }
 
 export interface MeasureOptions {
@@ -24,8 +22,6 @@ export interface MeasureOptions {
   /** Also run the gate. */
   dynamic?: boolean;
   largest?: boolean;
-  /** Added to the first gate's scores. */
-  bias?: readonly number[];
   onProgress?: (images: number) => void;
 }
 
@@ -33,7 +29,6 @@ class Column {
   readonly correct: number[] = [];
   readonly confidence: number[] = [];
   readonly predicted: number[] = [];
-  readonly losses: number[] = [];
 
   /** Reads the logits of one batch. */
   add(logits: Float32Array, labels: Int32Array, classes: number): void {
@@ -46,7 +41,6 @@ class Column {
       this.predicted.push(best);
       this.correct.push(best === labels[i] ? 1 : 0);
       this.confidence.push(1 / sum);
-      this.losses.push(Math.log(sum) + row[best]! - row[labels[i]!]!);
     }
   }
 }
@@ -59,12 +53,11 @@ export async function measure(
   batches: AsyncIterable<Batch>,
   options: MeasureOptions,
 ): Promise<Measured> {
-  const { batch, dynamic = false, largest = false, bias, onProgress } = options;
+  const { batch, dynamic = false, largest = false, onProgress } = options;
   const numbered = Array.from({ length: net.widths }, (_, k) => k);
   const slots: Slot[] = largest ? [...numbered, "largest"] : numbered;
   const plan = new Plan(backend, net, span, { batch, slots, dynamic });
   try {
-    if (bias) plan.setBias(0, bias);
     const classes = net.spec.classes;
     const columns = new Map<Slot | "dynamic", Column>(slots.map((slot) => [slot, new Column()]));
     if (dynamic) columns.set("dynamic", new Column());
@@ -102,7 +95,6 @@ export async function measure(
           predicted: Int32Array.from(predicted),
         };
       }),
-      losses: numbered.map((width) => Float32Array.from(columns.get(width)!.losses)),
     };
     if (largest) {
       result.largest = { madds: madds(net, "largest"), correct: Uint8Array.from(columns.get("largest")!.correct) };
@@ -125,7 +117,7 @@ export async function measure(
 }
 
 /** MAdds of a route, the gates' heads included; each route is counted once. */
-export function routeCosts(net: Supernet): (route: readonly number[]) => number {
+function routeCosts(net: Supernet): (route: readonly number[]) => number {
   const known = new Map<string, number>();
   return (route) => {
     const key = route.join(" ");

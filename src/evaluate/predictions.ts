@@ -2,8 +2,9 @@
  * What running the network over a validation part leaves behind: plain data, one value a sample. Every figure of the
  * honest table is computed from this and nothing else.
  */
-import type { Cascade } from "./cascade.js";
+
 import { DataError, ShapeError, UsageError } from "../errors.js";
+import type { Cascade } from "./cascade.js";
 
 /** One numbered width, run over every sample. */
 export interface WidthPredictions {

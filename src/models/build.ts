@@ -4,7 +4,7 @@ import type { Exec } from "../nn/exec.js";
 import { type Conv, type Declare, declareConv, declareNorm, type Gate, type Norm } from "../nn/layers.js";
 import { Layout, type Param } from "../nn/parameters.js";
 import type { Slot } from "../nn/width.js";
-import { checkSpec, type ModelSpec, widthCount } from "./spec.js";
+import { checkSpec, fullWidth, type ModelSpec, widthCount } from "./spec.js";
 
 /** A network that holds every width. Immutable: weights lie in spans (nn/parameters.ts), not here. */
 export interface Supernet {
@@ -55,6 +55,7 @@ export function build(spec: ModelSpec): Supernet {
     },
   ];
   let cin: readonly number[] = spec.stem.widths;
+  let fullIn = fullWidth(spec.stem);
   let gateIndex = 0;
   spec.stages.forEach((stage, i) => {
     for (let j = 0; j < stage.repeat; j++) {
@@ -63,6 +64,7 @@ export function build(spec: ModelSpec): Supernet {
         stride: j === 0 ? stage.stride : 1,
         cin,
         cout: stage.widths,
+        full: { cin: fullIn, cout: fullWidth(stage) },
         act: spec.act,
         norm: spec.norm,
         attention: spec.attention,
@@ -73,6 +75,7 @@ export function build(spec: ModelSpec): Supernet {
       const name = j === 0 ? `blocks.${i}.first_block` : `blocks.${i}.residual_blocks.${j - 1}`;
       steps.push(...(stage.block === "separable" ? separableBlock : invertedBlock)(declare, name, shape));
       cin = stage.widths;
+      fullIn = fullWidth(stage);
     }
   });
   const classifier = declareConv(declare, "classifier", cin, [spec.classes], { bias: true, linear: true });
@@ -122,7 +125,9 @@ export function splitAtGate(net: Supernet): { head: readonly Step[]; tail: reado
 
 function slimsOnlyBehindGates(spec: ModelSpec): boolean {
   const gated = spec.stages.findIndex((stage) => (stage.gates ?? []).length > 0);
-  const early = [spec.stem, ...spec.stages.slice(0, gated < 0 ? spec.stages.length : gated)];
+  // Blocks before the gate inside its own stage run at that stage's widths too.
+  const past = gated >= 0 && Math.min(...spec.stages[gated]!.gates!) > 0 ? gated + 1 : gated;
+  const early = [spec.stem, ...spec.stages.slice(0, past < 0 ? spec.stages.length : past)];
   return early.every((row) => row.widths.length === 1);
 }
 

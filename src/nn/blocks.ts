@@ -18,7 +18,7 @@ import {
   type GateShape,
   type NormKind,
 } from "./layers.js";
-import { roundChannels, type Slot, widest } from "./width.js";
+import { roundChannels, type Slot } from "./width.js";
 
 /** Where a walk stands: the activation, the slot in force, and what a block keeps for its second half. */
 export interface Walk<T> {
@@ -43,6 +43,8 @@ export interface BlockShape {
   /** Widths of the input and of the output. */
   readonly cin: readonly number[];
   readonly cout: readonly number[];
+  /** Widest input and output, in the supernet that the network was cut from if it was. */
+  readonly full: { readonly cin: number; readonly cout: number };
   readonly act: Activation;
   readonly norm: NormKind;
   /** Share of the widest input that the attention reduces to; 0: no attention. */
@@ -77,7 +79,7 @@ function declareShortcut(declare: Declare, name: string, shape: BlockShape): Sho
   if (!shape.residual) return null;
   const pool = shape.stride === 2;
   const conv =
-    widest(shape.cin) === widest(shape.cout)
+    shape.full.cin === shape.full.cout
       ? null
       : declareConv(declare, `${name}.downsample.${pool ? 1 : 0}`, shape.cin, shape.cout);
   return { pool, conv };
@@ -127,7 +129,8 @@ export function separableBlock(declare: Declare, name: string, shape: BlockShape
   const shortcut = declareShortcut(declare, name, shape);
   const dw = declareDepthwise(declare, `${name}.conv_dw`, shape.cin, shape.kernel, shape.stride);
   const bn1 = declareNorm(declare, `${name}.bn1`, shape.cin, shape.norm);
-  const attention = shape.attention > 0 ? declareAttention(declare, `${name}.gate`, shape.cin, shape.attention) : null;
+  const attention =
+    shape.attention > 0 ? declareAttention(declare, `${name}.gate`, shape.cin, shape.full.cin * shape.attention) : null;
   const pw = declareConv(declare, `${name}.conv_pw`, shape.cin, shape.cout);
   const bn2 = declareNorm(declare, `${name}.bn2`, shape.cout, shape.norm);
   return gatedSteps(
@@ -149,13 +152,17 @@ export function separableBlock(declare: Declare, name: string, shape: BlockShape
 
 /** Inverted residual: pointwise expansion, depthwise, attention | gate | pointwise projection without act, shortcut. */
 export function invertedBlock(declare: Declare, name: string, shape: BlockShape): Step[] {
-  const middle = shape.cin.map((c) => roundChannels(c * shape.expansion, 8));
+  const expanded = (c: number) => roundChannels(c * shape.expansion, 8);
+  const middle = shape.cin.map(expanded);
   const shortcut = declareShortcut(declare, name, shape);
   const pw = declareConv(declare, `${name}.conv_pw`, shape.cin, middle);
   const bn1 = declareNorm(declare, `${name}.bn1`, middle, shape.norm);
   const dw = declareDepthwise(declare, `${name}.conv_dw`, middle, shape.kernel, shape.stride);
   const bn2 = declareNorm(declare, `${name}.bn2`, middle, shape.norm);
-  const attention = shape.attention > 0 ? declareAttention(declare, `${name}.gate`, middle, shape.attention) : null;
+  const attention =
+    shape.attention > 0
+      ? declareAttention(declare, `${name}.gate`, middle, expanded(shape.full.cin) * shape.attention)
+      : null;
   const pwl = declareConv(declare, `${name}.conv_pwl`, middle, shape.cout);
   const bn3 = declareNorm(declare, `${name}.bn3`, shape.cout, shape.norm);
   return gatedSteps(

@@ -116,9 +116,9 @@ export function declareNorm(declare: Declare, name: string, widths: readonly num
   };
 }
 
-/** The reduced size is a share of the widest input and never slims. */
-export function declareAttention(declare: Declare, name: string, widths: readonly number[], ratio: number): Attention {
-  const reduced = [roundChannels(widest(widths) * ratio, 1)];
+/** `size`: of the reduced features, to be rounded. It never slims. */
+export function declareAttention(declare: Declare, name: string, widths: readonly number[], size: number): Attention {
+  const reduced = [roundChannels(size, 1)];
   return {
     name,
     reduce: declareConv(declare, `${name}.conv_reduce`, widths, reduced, { bias: true }),

@@ -87,6 +87,9 @@ export interface TrainConfig {
   recovery_interval: number;
   /** Stop with an error when more than this share of images is broken. */
   max_broken: number;
-  /** `published`: follow the authors' code where it differs from the paper (stage II losses, recalibration). */
+  /**
+   * `published`: follow the authors' code where it differs from the paper (learning rate by epoch, teacher without warm-up,
+   * recalibration, stage II's losses).
+   */
   compat: "paper" | "published";
 }

@@ -15,7 +15,7 @@ import { gateSet } from "./gate-set.js";
 import { readHead } from "./gate-stage-node.js";
 import { type Progress, toState } from "./progress.js";
 import { calibratedSlots } from "./recalibrate.js";
-import { EVALUATION_BATCH, type Session } from "./session-node.js";
+import type { Session } from "./session-node.js";
 import { headScores } from "./stage2-expectation.js";
 
 export interface Finished {
@@ -28,17 +28,16 @@ export interface Finished {
 const SHEET = 24;
 
 export async function finish(session: Session, progress: Progress, started: Date): Promise<Finished> {
-  const { config, net, learner, data, folder, about } = session;
-  const dynamic = net.gates.length > 0 && config.gate.epochs > 0;
-  const calibration = dynamic && net.gates.length === 1 ? await calibrate(session) : undefined;
-  const evaluation = await evaluateSession(session, dynamic);
+  const { config, net, learner, data, folder, about, gated } = session;
+  const calibration = gated && net.gates.length === 1 ? await calibrate(session) : undefined;
+  const evaluation = await evaluateSession(session);
   const results = evaluation.result;
   const budget = results.rows.find((row) => row.kind === "dynamic")?.madds ?? null;
   await folder.save(
     "best",
     modelFile(learner, about, {
       training: toState(progress),
-      candidates: dynamic ? [...net.gates[0]!.candidates] : [],
+      candidates: gated ? [...net.gates[0]!.candidates] : [],
       calibrated: calibratedSlots(net, config.compat),
       results,
       ...(evaluation.held && budget !== null ? { cascade: chooseCascade(evaluation.held.widths, budget) } : {}),
@@ -46,7 +45,7 @@ export async function finish(session: Session, progress: Progress, started: Date
     }),
   );
   const report = join(folder.path, "report.html");
-  const examples = dynamic ? await exampleSheet(evaluation.measured, data.val.dataset, about.classes) : undefined;
+  const examples = gated ? await exampleSheet(evaluation.measured, data.val.dataset, about.classes) : undefined;
   const page = renderReport({
     title: `dsnet: ${config.model} on ${config.data}`,
     facts: [
@@ -81,9 +80,8 @@ function reportEpoch(row: Record<string, string>): ReportData["epochs"][number] 
 
 /** λ → cost and accuracy, on the held-out images. */
 async function calibrate(session: Session): Promise<CalibrationPoint[]> {
-  const { backend, net, learner, data, config } = session;
-  const batch = Math.max(config.batch_size, EVALUATION_BATCH);
-  const set = await gateSet(backend, net, learner.student, [data.heldOut.inOrder()], batch);
+  const { backend, net, learner, data } = session;
+  const set = await gateSet(backend, net, learner.student, [data.heldOut.inOrder()], data.heldOut.batchSize);
   const scores = headScores(readHead(session), set);
   const costs = net.gates[0]!.candidates.map((k) => madds(net, k, true));
   return calibrationTable({ scores, correct: set.correct, images: set.images }, costs);
@@ -91,20 +89,18 @@ async function calibrate(session: Session): Promise<CalibrationPoint[]> {
 
 async function evaluateSession(
   session: Session,
-  dynamic: boolean,
 ): Promise<{ result: Evaluation; measured: Measured; held: Measured | undefined }> {
   const { backend, net, learner, data, about, config } = session;
-  const batch = Math.max(config.batch_size, EVALUATION_BATCH);
   const largest = !net.largestIsNumbered && config.compat !== "published";
   const total = data.val.dataset.length;
   const measured = await measure(backend, net, learner.student, data.val.inOrder(), {
-    batch,
-    dynamic,
+    batch: data.val.batchSize,
+    dynamic: session.gated,
     largest,
     onProgress: (done) => session.emit({ type: "phase", name: "validate", done, total }),
   });
   const held = data.unseen
-    ? await measure(backend, net, learner.student, data.heldOut.inOrder(), { batch })
+    ? await measure(backend, net, learner.student, data.heldOut.inOrder(), { batch: data.heldOut.batchSize })
     : undefined;
   const { labels, widths, largest: top, dynamic: gated } = measured;
   const result = evaluate({

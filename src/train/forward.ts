@@ -5,7 +5,7 @@ import { channelsAt, type Slot, slotIndex } from "../nn/width.js";
 import type { Activation } from "../ops/activation.js";
 import { add } from "../ops/add.js";
 import { affine } from "../ops/affine.js";
-import { conv, type ConvWeight } from "../ops/conv.js";
+import { type ConvWeight, conv } from "../ops/conv.js";
 import { depthwise } from "../ops/depthwise.js";
 import { batchNorm, groupNorm, type NormWeight, type RunningStats } from "../ops/norm.js";
 import { globalPool, type PoolWindow, pool } from "../ops/pool.js";

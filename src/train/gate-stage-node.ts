@@ -1,4 +1,4 @@
-/** Stage II's loop: the gate learns on held-out images while everything else is frozen. */
+/** Stage II's loop: the gate learns while everything else is frozen. */
 import { madds } from "../cost/madds.js";
 import type { Loader } from "../data/loader.js";
 import { costBias } from "../engine/budget.js";
@@ -10,12 +10,11 @@ import { checkpoint } from "./checkpoint.js";
 import type { GateLosses } from "./gate-loss.js";
 import { type GateSet, gateSet } from "./gate-set.js";
 import { skipStep } from "./nonfinite.js";
-import { type Progress, toState } from "./progress.js";
+import { type Progress, prefixed, toState } from "./progress.js";
 import { learningRate } from "./schedule.js";
-import { EVALUATION_BATCH, type Session } from "./session-node.js";
+import type { Session } from "./session-node.js";
 import { expectationEpoch, fold, type HeadLayer, headScores, standardised, standardOf } from "./stage2-expectation.js";
 import { Stage2Gumbel } from "./stage2-gumbel.js";
-import { prefixed } from "./supernet-stage-node.js";
 
 /** Runs stage II from where `progress` stands. Returns false when it was interrupted. */
 export async function gateStage(session: Session, progress: Progress): Promise<boolean> {
@@ -29,7 +28,7 @@ async function expectationStage(session: Session, progress: Progress): Promise<b
   const augmented = augmentedPasses(session);
   const total = [data.heldOut, ...augmented].reduce((sum, loader) => sum + loader.dataset.length, 0);
   const passes = [data.heldOut.inOrder(), ...augmented.map((loader, i) => loader.batches(config.epochs + i))];
-  const raw = await gateSet(session.backend, net, session.learner.student, passes, inOrderBatch(session), (done) =>
+  const raw = await gateSet(session.backend, net, session.learner.student, passes, config.batch_size, (done) =>
     session.emit({ type: "phase", name: "gate features", done, total }),
   );
   const costs = net.gates[0]!.candidates.map((k) => madds(net, k, true));
@@ -148,7 +147,14 @@ async function gumbelStage(session: Session, progress: Progress): Promise<boolea
       progress.step += steps;
       const seconds = (performance.now() - started) / 1000;
       const { task, cost, sgs, accuracy, madds } = sums;
-      await endEpoch(session, progress, { task, cost, sgs }, { accuracy, madds }, steps * config.batch_size, seconds);
+      await endEpoch(
+        session,
+        progress,
+        { task, cost, sgs },
+        { accuracy, madds },
+        steps * data.heldOut.batchSize,
+        seconds,
+      );
       if (session.signal?.aborted) return false;
     }
     return true;
@@ -191,9 +197,4 @@ async function endEpoch(
 function gateSchedule({ config }: Session) {
   const { lr, epochs } = config.gate;
   return { lr, epochs, min_lr: config.min_lr, warmup_lr: lr, warmup_epochs: 0 };
-}
-
-/** Batch of `heldOut.inOrder()`, whose loader has the training batch size. */
-function inOrderBatch({ config }: Session): number {
-  return Math.max(config.batch_size, EVALUATION_BATCH);
 }

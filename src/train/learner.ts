@@ -1,7 +1,7 @@
 /** What a training run holds in the arena: student, gradients, momentum, teacher; and the optimiser's steps over them. */
 import type { Backend } from "../backend/backend.js";
-import { allocSpan } from "../models/state.js";
 import type { Supernet } from "../models/build.js";
+import { allocSpan } from "../models/state.js";
 import type { Role } from "../nn/parameters.js";
 import type { Weights } from "./forward.js";
 import { TransposedWeights } from "./transposed.js";

@@ -4,7 +4,7 @@
  * candidates' running statistics. With a one-hot choice the logits equal those of the chosen width. PUBLISHED_CODE 33–37.
  */
 import type { Placed, Plan } from "../engine/plan.js";
-import { splitAtGate, type Supernet, walkOn } from "../models/build.js";
+import { type Supernet, splitAtGate, walkOn } from "../models/build.js";
 import { gateScores } from "../nn/gate.js";
 import type { Conv, Depthwise, Gate, Norm } from "../nn/layers.js";
 import { NORM_EPS } from "../nn/layers.js";
@@ -13,8 +13,8 @@ import type { Activation } from "../ops/activation.js";
 import { affine } from "../ops/affine.js";
 import { conv } from "../ops/conv.js";
 import { depthwise } from "../ops/depthwise.js";
-import { groupNorm } from "../ops/norm.js";
 import { mix, normFactors, straightThrough } from "../ops/mix.js";
+import { groupNorm } from "../ops/norm.js";
 import type { Tape } from "../ops/tape.js";
 import { Tensor } from "../ops/tensor.js";
 import { TrainExec, type Weights } from "./forward.js";

@@ -27,11 +27,14 @@ export function addLosses(progress: Progress, losses: Readonly<Record<string, nu
   progress.summed++;
 }
 
+/** Mean losses of the epoch so far. */
+export function meanLosses({ sums, summed }: Progress): Record<string, number> {
+  return Object.fromEntries(Object.entries(sums).map(([name, sum]) => [name, sum / Math.max(summed, 1)]));
+}
+
 /** Mean losses of the epoch; the next one begins at zero. */
 export function takeMeans(progress: Progress): Record<string, number> {
-  const means = Object.fromEntries(
-    Object.entries(progress.sums).map(([name, sum]) => [name, sum / Math.max(progress.summed, 1)]),
-  );
+  const means = meanLosses(progress);
   progress.sums = {};
   progress.summed = 0;
   return means;
@@ -53,4 +56,9 @@ export function fromState(state: TrainingState | undefined): Progress {
   }
   const { stage, epoch, step, sums, summed, bad, best } = p as Progress;
   return { stage, epoch, step, sums: { ...sums }, summed, bad, best };
+}
+
+/** The record with a prefix before every key: columns of results.csv. */
+export function prefixed<T>(prefix: string, record: Readonly<Record<string, T>>): Record<string, T> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [prefix + key, value]));
 }

@@ -3,7 +3,7 @@
  * batches, `largest` included, on clean images; the published code keeps its momentum and leaves `largest` out.
  */
 import type { Backend } from "../backend/backend.js";
-import { splitAtGate, type Supernet, walkOn } from "../models/build.js";
+import { type Supernet, splitAtGate, walkOn } from "../models/build.js";
 import { NORM_MOMENTUM, type Norm } from "../nn/layers.js";
 import type { Slot } from "../nn/width.js";
 import { Tape } from "../ops/tape.js";

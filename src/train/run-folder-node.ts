@@ -155,12 +155,13 @@ export class RunFolder {
     await writeFileAtomic(join(this.path, `${name}.safetensors`), bytes);
   }
 
-  /** Flushes the logs and lets go of the folder. */
-  async close(): Promise<void> {
+  /** Flushes the logs and lets go of the folder. `discard` removes a run that never began, so that its folder is free again. */
+  async close({ discard = false } = {}): Promise<void> {
     this.#results.sync();
     this.#metrics.sync();
     this.#results.close();
     this.#metrics.close();
+    if (discard) for (const name of FILES) await rm(join(this.path, name), { force: true });
     await this.#lock.release();
   }
 }

@@ -1,6 +1,7 @@
 /** Everything a run needs, made from its configuration: data, network, learner, run folder. */
 import type { Backend } from "../backend/backend.js";
 import { openBackend } from "../backend/open.js";
+import { madds } from "../cost/madds.js";
 import { type Dataset, sample, split } from "../data/dataset.js";
 import type { Loader } from "../data/loader.js";
 import { openLoader } from "../data/loader-node.js";
@@ -38,13 +39,15 @@ export interface Session {
     /** Only ever reported. */
     val: Loader;
   };
+  /** Whether there is a stage II: a gate, and epochs for it to learn in. */
+  readonly gated: boolean;
   readonly signal: AbortSignal | undefined;
   emit(event: TrainEvent): void;
   close(): Promise<void>;
 }
 
-/** Images a call of the engine in evaluation; smaller than a training batch's memory in any case. */
-export const EVALUATION_BATCH = 100;
+/** Validation images a call of the engine; the other parts come in training batches. */
+const EVALUATION_BATCH = 100;
 
 export async function openSession(
   config: TrainConfig,
@@ -65,11 +68,15 @@ export async function openSession(
     candidates: config.gate.candidates,
   };
   const net = build(spec);
-  if (config.gate.method === "gumbel" && config.gate.epochs > 0) checkGumbel(net);
-  if (net.gates.length !== 1 && config.gate.method === "expectation" && config.gate.epochs > 0) {
-    throw new UsageError(
-      `gate.method "expectation" needs a network with one gate, ${config.model} has ${net.gates.length}; use "gumbel"`,
-    );
+  const gated = net.gates.length > 0 && config.gate.epochs > 0;
+  if (gated) checkGate(net, config);
+  const learned = parts?.kept ?? used;
+  if (learned.length < config.batch_size) {
+    warn(`batch_size: ${config.batch_size} is more than the ${learned.length} training images; a step takes them all`);
+  }
+  const absent = learned.classNames.length - new Set(learned.labels).size;
+  if (absent > 0) {
+    warn(`${absent} of ${learned.classNames.length} classes are not among the ${learned.length} training images`);
   }
   const preprocessing: Preprocessing = {
     height: table.input.height,
@@ -80,39 +87,68 @@ export async function openSession(
     cropPct: table.input.height > 64 ? 0.875 : 1,
   };
   const backend = await openBackend({ device: config.device, threads: config.threads });
-  const span = allocSpan(backend, net.layout.floats);
-  initState(backend, net, span, config.seed);
-  const learner = new Learner(backend, net, span);
-  const loader = (dataset: Dataset, batchSize: number, augment: boolean) =>
-    openLoader(dataset, {
-      batchSize: Math.min(batchSize, dataset.length),
-      input: preprocessing,
-      augment: augment ? config.augment : null,
-      seed: config.seed,
-      maxBroken: config.max_broken,
-      onWarning: warn,
-      workers: config.workers,
-    });
-  const data = {
-    train: loader(parts?.kept ?? used, config.batch_size, true),
-    heldOut: loader(parts?.heldOut ?? used, config.batch_size, true),
-    unseen: parts !== null,
-    val: loader(val, EVALUATION_BATCH, false),
+  const loaders: Loader[] = [];
+  const close = async () => {
+    await Promise.all(loaders.map((loader) => loader.close()));
+    backend.dispose();
   };
-  return {
-    config,
-    backend,
-    net,
-    learner,
-    input: new Input(backend, net, Math.max(config.batch_size, EVALUATION_BATCH)),
-    about: { model: { name: config.model, spec }, classes: [...train.classNames], preprocessing },
-    folder,
-    data,
-    signal,
-    emit,
-    async close() {
-      await Promise.all([data.train.close(), data.heldOut.close(), data.val.close()]);
-      backend.dispose();
-    },
-  };
+  try {
+    const span = allocSpan(backend, net.layout.floats);
+    initState(backend, net, span, config.seed);
+    const loader = (dataset: Dataset, batchSize: number, augment: boolean) => {
+      const opened = openLoader(dataset, {
+        batchSize: Math.min(batchSize, dataset.length),
+        input: preprocessing,
+        augment: augment ? config.augment : null,
+        seed: config.seed,
+        maxBroken: config.max_broken,
+        onWarning: warn,
+        workers: config.workers,
+      });
+      loaders.push(opened);
+      return opened;
+    };
+    const data = {
+      train: loader(learned, config.batch_size, true),
+      heldOut: loader(parts?.heldOut ?? used, config.batch_size, true),
+      unseen: parts !== null,
+      val: loader(val, EVALUATION_BATCH, false),
+    };
+    return {
+      config,
+      backend,
+      net,
+      learner: new Learner(backend, net, span),
+      input: new Input(backend, net, config.batch_size),
+      about: { model: { name: config.model, spec }, classes: [...train.classNames], preprocessing },
+      folder,
+      data,
+      gated,
+      signal,
+      emit,
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Throws UsageError where stage II could not do what it is told: better before stage I than after it. */
+function checkGate(net: Supernet, { model, gate }: TrainConfig): void {
+  if (gate.method === "gumbel") checkGumbel(net);
+  else if (net.gates.length !== 1) {
+    throw new UsageError(
+      `gate.method "expectation" needs a network with one gate, ${model} has ${net.gates.length}; use "gumbel"`,
+    );
+  }
+  if (gate.target_madds === null) return;
+  const { candidates } = net.gates[0]!;
+  const least = madds(net, candidates[0]!, true);
+  const most = madds(net, candidates[candidates.length - 1]!, true);
+  if (gate.target_madds < least || gate.target_madds > most) {
+    throw new UsageError(
+      `gate.target_madds: expected ${least} to ${most}, what the gate's candidates cost, got ${gate.target_madds}`,
+    );
+  }
 }

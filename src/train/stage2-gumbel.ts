@@ -7,7 +7,7 @@ import { madds } from "../cost/madds.js";
 import type { Batch } from "../data/batch.js";
 import { Plan } from "../engine/plan.js";
 import { UsageError } from "../errors.js";
-import { layersOf, splitAtGate, type Supernet } from "../models/build.js";
+import { layersOf, type Supernet, splitAtGate } from "../models/build.js";
 import { channelsAt } from "../nn/width.js";
 import { crossEntropy } from "../ops/loss.js";
 import { softmaxBackward } from "../ops/mix.js";

@@ -4,10 +4,10 @@ import { allocSpan } from "../models/state.js";
 import type { Tensor } from "../ops/tensor.js";
 import { checkpoint, modelFile } from "./checkpoint.js";
 import { firstNonfinite, skipStep } from "./nonfinite.js";
-import { addLosses, type Progress, takeMeans, toState } from "./progress.js";
+import { addLosses, meanLosses, type Progress, prefixed, takeMeans, toState } from "./progress.js";
 import { Recalibration } from "./recalibrate.js";
 import { learningRate } from "./schedule.js";
-import { EVALUATION_BATCH, type Session } from "./session-node.js";
+import type { Session } from "./session-node.js";
 import { Stage1 } from "./stage1.js";
 
 /** Steps between lines in metrics.jsonl. */
@@ -15,9 +15,12 @@ const LOG_INTERVAL = 20;
 /** Batches that the recalibration before an epoch's evaluation averages over. */
 const QUICK_RECALIBRATION = 20;
 
+/** What only stage II's rows of results.csv fill. */
+const GATE_COLUMNS = { loss_task: null, loss_cost: null, loss_sgs: null, top1_dynamic: null, madds: null };
+
 /** Runs stage I from where `progress` stands. Returns false when it was interrupted; a checkpoint is then saved. */
 export async function supernetStage(session: Session, progress: Progress): Promise<boolean> {
-  const { config, backend, net, learner, data, folder } = session;
+  const { config, learner, data, folder } = session;
   const stage1 = new Stage1(learner, config, config.batch_size);
   const { steps } = data.train;
   try {
@@ -37,8 +40,8 @@ export async function supernetStage(session: Session, progress: Progress): Promi
           epoch: progress.epoch + 1,
           step: done,
           steps,
-          images: done * config.batch_size,
-          loss: meanSoFar(progress),
+          images: done * data.train.batchSize,
+          loss: meanLosses(progress),
           lr,
         });
         const interrupted = session.signal?.aborted === true;
@@ -56,14 +59,12 @@ export async function supernetStage(session: Session, progress: Progress): Promi
       const mean = numbered.reduce((a, b) => a + b, 0) / numbered.length;
       const better = mean > progress.best;
       progress.best = Math.max(progress.best, mean);
-      const row = { ...prefixed("loss_", loss), ...prefixed("top1_", accuracy), loss_task: null, loss_cost: null };
       folder.epoch({
         stage: "supernet",
         epoch: progress.epoch + 1,
-        ...row,
-        loss_sgs: null,
-        top1_dynamic: null,
-        madds: null,
+        ...prefixed("loss_", loss),
+        ...prefixed("top1_", accuracy),
+        ...GATE_COLUMNS,
       });
       const next: Progress = { ...progress, epoch: progress.epoch + 1 };
       if (better) await folder.save("best", modelFile(learner, session.about, { training: toState(next) }));
@@ -74,7 +75,7 @@ export async function supernetStage(session: Session, progress: Progress): Promi
         epoch: progress.epoch + 1,
         epochs: config.epochs,
         seconds,
-        imagesPerSecond: ((steps - from) * config.batch_size) / seconds,
+        imagesPerSecond: ((steps - from) * data.train.batchSize) / seconds,
         loss,
         accuracy,
       });
@@ -84,49 +85,49 @@ export async function supernetStage(session: Session, progress: Progress): Promi
   } finally {
     stage1.dispose();
   }
-  function step(s: Session, stage: Stage1, images: Tensor, p: Progress, lr: number): void {
-    learner.saveStatistics();
-    const draws = stage.draws(p.step, images.n);
-    const losses = stage.backward(images, s.input.labels, p.step, draws);
-    const broken = Object.entries(losses).find(([, value]) => !Number.isFinite(value))?.[0];
-    const parameter = broken === undefined ? learner.nonfiniteGradient() : null;
-    p.step++;
-    if (broken !== undefined || parameter !== null) {
-      const slots = draws.passes.filter((pass) => pass.name === broken).map((pass) => pass.slot);
-      const layer = firstNonfinite(learner, images, slots);
-      learner.restoreStatistics();
-      const where = parameter !== null ? `the gradient of ${parameter}` : `the loss of the ${broken} width`;
-      skipStep(
-        s,
-        p,
-        p.step,
-        layer === null ? where : `${where}, first in ${layer}`,
-        "Lower lr, or raise warmup_epochs.",
-      );
-      return;
-    }
-    p.bad = 0;
-    learner.step(["decayed", "plain"], { lr, momentum: config.momentum, weightDecay: config.weight_decay });
-    learner.ema(emaDecay(config, p.step));
-    addLosses(p, { ...losses });
-  }
+}
 
-  async function heldOutAccuracy(s: Session): Promise<Record<string, number>> {
-    // On a copy, so that an evaluation leaves no trace in the training.
-    const copy = allocSpan(backend, net.layout.floats);
-    try {
-      backend.u8.copyWithin(copy, learner.student, learner.student + net.layout.floats * 4);
-      await recalibrateSpan(s, copy, QUICK_RECALIBRATION, null);
-      const measured = await measure(backend, net, copy, data.heldOut.inOrder(), {
-        batch: Math.max(config.batch_size, EVALUATION_BATCH),
-        onProgress: (done) => s.emit({ type: "phase", name: "evaluate", done, total: data.heldOut.dataset.length }),
-      });
-      return Object.fromEntries(
-        measured.widths.map((w) => [String(w.width), w.correct.reduce((a, b) => a + b, 0) / w.correct.length]),
-      );
-    } finally {
-      backend.arena.free(copy);
-    }
+/** One optimiser step; one with NaN or infinity is left out. */
+function step(session: Session, stage1: Stage1, images: Tensor, progress: Progress, lr: number): void {
+  const { config, learner, input } = session;
+  learner.saveStatistics();
+  const draws = stage1.draws(progress.step, images.n);
+  const losses = stage1.backward(images, input.labels, progress.step, draws);
+  const broken = Object.entries(losses).find(([, value]) => !Number.isFinite(value))?.[0];
+  const parameter = broken === undefined ? learner.nonfiniteGradient() : null;
+  progress.step++;
+  if (broken !== undefined || parameter !== null) {
+    const slots = draws.passes.filter((pass) => pass.name === broken).map((pass) => pass.slot);
+    const layer = firstNonfinite(learner, images, slots);
+    learner.restoreStatistics();
+    const where = parameter !== null ? `the gradient of ${parameter}` : `the loss of the ${broken} width`;
+    const origin = layer === null ? where : `${where}, first in ${layer}`;
+    skipStep(session, progress, progress.step, origin, "Lower lr, or raise warmup_epochs.");
+    return;
+  }
+  progress.bad = 0;
+  learner.step(["decayed", "plain"], { lr, momentum: config.momentum, weightDecay: config.weight_decay });
+  learner.ema(emaDecay(config, progress.step));
+  addLosses(progress, { ...losses });
+}
+
+/** Of every numbered width, on a copy of the student, so that an evaluation leaves no trace in the training. */
+async function heldOutAccuracy(session: Session): Promise<Record<string, number>> {
+  const { backend, net, learner, data } = session;
+  const total = data.heldOut.dataset.length;
+  const copy = allocSpan(backend, net.layout.floats);
+  try {
+    backend.u8.copyWithin(copy, learner.student, learner.student + net.layout.floats * 4);
+    await recalibrateSpan(session, copy, QUICK_RECALIBRATION, null);
+    const { widths } = await measure(backend, net, copy, data.heldOut.inOrder(), {
+      batch: data.heldOut.batchSize,
+      onProgress: (done) => session.emit({ type: "phase", name: "evaluate", done, total }),
+    });
+    return Object.fromEntries(
+      widths.map(({ width, correct }) => [String(width), correct.reduce((a, b) => a + b, 0) / correct.length]),
+    );
+  } finally {
+    backend.arena.free(copy);
   }
 }
 
@@ -164,16 +165,6 @@ function logStep(session: Session, progress: Progress, lr: number): void {
     epoch: progress.epoch + 1,
     step: progress.step,
     lr,
-    ...prefixed("loss_", meanSoFar(progress)),
+    ...prefixed("loss_", meanLosses(progress)),
   });
-}
-
-function meanSoFar(progress: Progress): Record<string, number> {
-  return Object.fromEntries(
-    Object.entries(progress.sums).map(([name, sum]) => [name, sum / Math.max(progress.summed, 1)]),
-  );
-}
-
-export function prefixed<T>(prefix: string, record: Readonly<Record<string, T>>): Record<string, T> {
-  return Object.fromEntries(Object.entries(record).map(([key, value]) => [prefix + key, value]));
 }

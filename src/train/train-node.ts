@@ -1,10 +1,10 @@
 /** A training run from its configuration to its report: stage I, recalibration, stage II, evaluation. */
 import { join } from "node:path";
+import { checkpoint, restore } from "./checkpoint.js";
 import type { TrainConfig } from "./config.js";
 import type { TrainEvent, TrainResult } from "./events.js";
 import { finish } from "./finish-node.js";
 import { gateStage } from "./gate-stage-node.js";
-import { checkpoint, restore } from "./checkpoint.js";
 import { fromState, type Progress, startOf, toState } from "./progress.js";
 import { RunFolder } from "./run-folder-node.js";
 import { openSession, type Session } from "./session-node.js";
@@ -45,13 +45,14 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
     }
     onEvent({ type: "start", facts: facts(session) });
     const finished = await stages(session, progress, started);
-    const none = { evaluation: undefined, report: "", model: join(folder.path, "last.safetensors"), interrupted: true };
-    if (finished === null) return none;
+    if (finished === null) {
+      return { evaluation: undefined, report: "", model: join(folder.path, "last.safetensors"), interrupted: true };
+    }
     onEvent({ type: "saved", path: finished.model });
     return { ...finished, interrupted: false };
   } finally {
     await session?.close();
-    await folder.close();
+    await folder.close({ discard: session === undefined && !resume });
   }
 }
 
@@ -67,7 +68,7 @@ async function stages(session: Session, from: Progress, started: Date) {
     await session.folder.save("last", checkpoint(learner, session.about, toState(progress)));
     if (session.signal?.aborted) return null;
   }
-  if (net.gates.length > 0 && !(await gateStage(session, progress))) return null;
+  if (session.gated && !(await gateStage(session, progress))) return null;
   return finish(session, progress, started);
 }
 

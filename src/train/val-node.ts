@@ -1,4 +1,5 @@
 /** `val`: the honest table of a trained model on labelled images. */
+import type { Backend } from "../backend/backend.js";
 import { openBackend } from "../backend/open.js";
 import { maddsBeforeGate } from "../cost/madds.js";
 import { openLoader } from "../data/loader-node.js";
@@ -8,8 +9,7 @@ import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
 import { measure } from "../evaluate/measure.js";
 import { selectTensors } from "../io/model-file.js";
 import { readModelFile } from "../io/model-file-node.js";
-import { build } from "../models/build.js";
-import type { ModelSpec } from "../models/spec.js";
+import { networkOf } from "../models/file.js";
 import { allocSpan, readState } from "../models/state.js";
 
 export interface ValOptions {
@@ -34,7 +34,7 @@ export async function val(model: string, options: ValOptions): Promise<Evaluatio
   const { data, split = "val", batchSize = 100, device = "auto", threads = 0, workers = 0 } = options;
   if (split !== "val" && split !== "train") throw new UsageError(`split: expected val or train, got ${split}`);
   const file = await readModelFile(model);
-  const net = build(file.model.spec as ModelSpec);
+  const net = networkOf(file);
   const calibrated = new Set(file.calibrated ?? []);
   const missing = Array.from({ length: net.widths }, (_, k) => k).filter((k) => !calibrated.has(k));
   if (net.norms.some((norm) => norm.kind === "bn") && missing.length > 0) {
@@ -51,9 +51,10 @@ export async function val(model: string, options: ValOptions): Promise<Evaluatio
       `${data}: expected the model's classes (${short(file.classes)}), got ${short(dataset.classNames)}`,
     );
   }
-  const backend = await openBackend({ device, threads });
   const loader = openLoader(dataset, { batchSize, input: file.preprocessing, workers });
+  let backend: Backend | undefined;
   try {
+    backend = await openBackend({ device, threads });
     const span = allocSpan(backend, net.layout.floats);
     readState(backend, net, span, selectTensors(file.tensors, "parameters"));
     const measured = await measure(backend, net, span, loader.inOrder(), {
@@ -74,7 +75,7 @@ export async function val(model: string, options: ValOptions): Promise<Evaluatio
     });
   } finally {
     await loader.close();
-    backend.dispose();
+    backend?.dispose();
   }
 }
 

@@ -9,7 +9,7 @@ import { descriptionText, listTable } from "../../src/cli/commands/inspect.js";
 import { predict, predictionTable } from "../../src/cli/commands/predict.js";
 import { Terminal } from "../../src/cli/terminal.js";
 import { showEvent } from "../../src/cli/training.js";
-import { FormatError } from "../../src/errors.js";
+import { FormatError, UsageError } from "../../src/errors.js";
 import type { ModelDescription } from "../../src/index.js";
 import { FakeStream } from "./fake-stream.js";
 
@@ -30,19 +30,21 @@ describe("train", () => {
     seconds: 12.34,
     imagesPerSecond: 4870,
     loss: { loss: 0.43, smallest: Number.NaN },
-    accuracy: { smallest: 0.91, largest: 0.9543 },
+    accuracy: { 0: 0.91, 1: 0.9541, largest: 0.9543 },
   } as const;
 
   it("for people: one line an epoch on stdout, warnings on stderr, no word of each step's checkpoint", () => {
     const { stdout, stderr, terminal } = fakeTerminal(false);
-    showEvent({ type: "start", facts: { model: "m", images: 5 } }, terminal);
+    showEvent({ type: "start", facts: { model: "m", train_images: 54_000, notes: ["one", "two"] } }, terminal);
     showEvent(epoch, terminal);
     showEvent({ type: "saved", path: "x" }, terminal);
     showEvent({ type: "warning", message: "one image is broken" }, terminal);
     assert.deepEqual(stdout.text.split("\n"), [
       "model           m",
-      "images          5",
-      "supernet  2/10    12.3 s   4,870 images/s  loss 0.4300 smallest NaN  top-1 smallest 91.00 %, largest 95.43 %",
+      "train images    54,000",
+      "notes           one",
+      "                two",
+      "supernet  2/10    12.3 s  loss 0.430 smallest NaN  top-1 91.0 95.4 largest 95.4 %",
       "",
     ]);
     assert.equal(stderr.text, "warning: one image is broken\n");
@@ -98,7 +100,7 @@ describe("predict", () => {
       assert.deepEqual(found, [{ file: good, ...classification }]);
       assert.match(
         stderr.text,
-        /^error\[ERR_FORMAT\]: .*bad.png: expected PNG or JPEG\nerror\[ERR_DATA\]: .*absent.png: .*ENOENT/,
+        /^error\[ERR_FORMAT\]: .*bad.png: expected PNG or JPEG\nerror\[ERR_DATA\]: .*absent.png: there is no such file/,
       );
       const lines = stdout.text
         .split("\n")
@@ -113,6 +115,13 @@ describe("predict", () => {
   it("a defect is not taken for a broken image", async () => {
     const broken = { classify: () => Promise.reject(new TypeError("x is undefined")) };
     await assert.rejects(predict(broken, [good], { topK: 1 }, fakeTerminal(false).terminal), TypeError);
+  });
+
+  it("a mistake in what is asked for is said once, not for every image", async () => {
+    const { stderr, terminal } = fakeTerminal(false);
+    const refusing = { classify: () => Promise.reject(new UsageError("width: expected 0 to 5, got 9")) };
+    await assert.rejects(predict(refusing, [good, bad], { topK: 1, width: 9 }, terminal), UsageError);
+    assert.equal(stderr.text, "");
   });
 
   it("passes on only what was asked for", async () => {
@@ -131,8 +140,8 @@ describe("predict", () => {
       { file: "b.png", ...classification, route: [] },
     ]).split("\n");
     assert.equal(lines.length, 5);
-    assert.equal(lines[0], "file   label   score  route                            MAdds    ms");
-    assert.equal(lines[1], "a.png  cat    0.9000  stage4: width 3 (320 channels)  12.3 M  3.21");
+    assert.equal(lines[0], "file   label   score  route                    MAdds    ms");
+    assert.equal(lines[1], "a.png  cat    0.9000  width 3 (320 channels)  12.3 M  3.21");
     assert.equal(lines[2], "       dog    0.1000");
     assert.match(lines[3]!, /fixed/);
   });

@@ -31,7 +31,7 @@ describe("dsnet", { concurrency: 4 }, () => {
   it("--help names every verb", async () => {
     const { status, stdout, stderr } = await dsnet("--help");
     assert.deepEqual([status, stderr], [0, ""]);
-    for (const verb of ["train", "val", "predict", "inspect", "checks", "demo"]) {
+    for (const verb of ["train", "val", "predict", "export", "inspect", "checks", "demo"]) {
       assert.match(stdout, RegExp(`\n  ${verb} `));
     }
   });

@@ -1,14 +1,11 @@
-/** A slice is a network: cut out with weights of its own it gives the same bits; and what a slice is, all ways to run it agree on. */
+/** What a slice is, all ways to run it agree on. That it is a network of its own is in test/models/slice.test.ts. */
 import assert from "node:assert/strict";
 import { after, describe, it } from "node:test";
 import type { Backend } from "../../src/backend/backend.js";
 import { openBackend } from "../../src/backend/open.js";
-import { madds } from "../../src/cost/madds.js";
 import { Plan } from "../../src/engine/plan.js";
 import { build, type Supernet, walkNetwork } from "../../src/models/build.js";
-import type { ModelSpec } from "../../src/models/spec.js";
-import { allocSpan, readState, writeState } from "../../src/models/state.js";
-import { channelsAt, type Slot } from "../../src/nn/width.js";
+import type { Slot } from "../../src/nn/width.js";
 import { Tape } from "../../src/ops/tape.js";
 import { Tensor } from "../../src/ops/tensor.js";
 import { TrainExec } from "../../src/train/forward.js";
@@ -16,7 +13,6 @@ import { Learner } from "../../src/train/learner.js";
 import { walkMasked } from "../../src/train/masked.js";
 import { randomImages, randomSpan, smallSpecs } from "../support/networks.js";
 import { floatsAt } from "../support/parity-networks.js";
-import { StandAlone } from "../support/stand-alone.js";
 
 const all = [await openBackend({ threads: 1 }), await openBackend({ device: "wasm", threads: 1 })];
 after(() => {
@@ -49,25 +45,6 @@ function assertNear(got: Float32Array, want: Float32Array, relative: number, wha
 for (const backend of all) {
   describe(`slices, ${backend.build}`, () => {
     for (const [seed, spec] of smallSpecs.entries()) {
-      it(`${spec.description}: every width is the bits of a network of its own`, () => {
-        const net = build(spec);
-        const span = randomSpan(backend, net, seed);
-        const images = randomImages(spec, N, seed);
-        const seen = new Set<string>();
-        for (const slot of slotsOf(net)) {
-          const alone = new StandAlone(net, slot);
-          const own = alone.span(backend, span);
-          const logits = logitsOf(backend, net, span, images, N, slot);
-          assert.deepEqual(logits, logitsOf(backend, alone.net, own, images, N, 0), `width ${slot}`);
-          assert.equal(madds(alone.net, 0), madds(net, slot), `MAdds of width ${slot}`);
-          backend.arena.free(own);
-          seen.add(logits.join());
-        }
-        const different = net.largestIsNumbered ? net.widths : net.widths + 1;
-        assert.equal(seen.size, different, "widths compute different things");
-        backend.arena.free(span);
-      });
-
       if (spec.norm === "gn") {
         it(`${spec.description}: training walk and plan agree at every width`, () => {
           const net = build(spec);
@@ -115,27 +92,5 @@ for (const backend of all) {
         });
       }
     }
-
-    it("without attention, a width is the network whose table has only that width", () => {
-      const [, , odd] = smallSpecs;
-      const stages = odd!.stages.map(({ gates: _, ...stage }) => stage);
-      const spec: ModelSpec = { ...odd!, attention: 0, candidates: null, stages };
-      const net = build(spec);
-      const span = randomSpan(backend, net, 1);
-      const images = randomImages(spec, N, 1);
-      // Where nothing chooses there is slot 0, and the widest.
-      for (const slot of [0, "largest"] as const) {
-        const only = <R extends { widths: number[] }>(row: R): R => ({
-          ...row,
-          widths: [channelsAt(row.widths, slot)],
-        });
-        const single = build({ ...spec, stem: only(spec.stem), stages: spec.stages.map(only) });
-        const alone = new StandAlone(net, slot);
-        const own = allocSpan(backend, single.layout.floats);
-        readState(backend, single, own, writeState(backend, alone.net, alone.span(backend, span)));
-        const logits = logitsOf(backend, single, own, images, N, 0);
-        assert.deepEqual(logits, logitsOf(backend, net, span, images, N, slot));
-      }
-    });
   });
 }

@@ -48,12 +48,12 @@ export function checksText(facts: Checks & Surroundings, heading?: (text: string
     name,
     isa,
     name === facts.chosen ? "runs" : available ? "could run" : "cannot run",
-    reason,
+    reason.replaceAll(`${name}: `, ""), // the row says it
   ]);
   const packages = facts.packages.map(({ name, use, installed }) => [name, installed ? "installed" : "missing", use]);
   return [
-    table([{ title: "backend" }, { title: "instructions" }, { title: "" }, { title: "why" }], backends, heading),
+    table([{ title: "backend" }, { title: "instructions" }, { title: "state" }, { title: "why" }], backends, heading),
     `threads   ${facts.threads} (${facts.cores} cores)\nnode      ${facts.node}\nplatform  ${facts.platform}`,
-    table([{ title: "optional package" }, { title: "" }, { title: "used by" }], packages, heading),
+    table([{ title: "optional package" }, { title: "state" }, { title: "used by" }], packages, heading),
   ].join("\n\n");
 }

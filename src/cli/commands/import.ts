@@ -100,13 +100,19 @@ const stage = v.strictObject({
   kernel: v.picklist([3, 5]),
   stride: v.picklist([1, 2]),
   widths: v.array(whole),
+  cutFrom: v.optional(whole),
   gates: v.optional(v.array(v.number())),
   expansion: v.optional(v.pipe(v.number(), v.minValue(0))),
 });
 const table = v.strictObject({
   description: v.optional(v.string(), ""),
   input: v.strictObject({ height: whole, width: whole, channels: v.picklist([1, 3]) }),
-  stem: v.strictObject({ kernel: v.picklist([3, 5, 7]), stride: v.picklist([1, 2]), widths: v.array(whole) }),
+  stem: v.strictObject({
+    kernel: v.picklist([3, 5, 7]),
+    stride: v.picklist([1, 2]),
+    widths: v.array(whole),
+    cutFrom: v.optional(whole),
+  }),
   stages: v.array(stage),
   act: v.picklist(["swish", "relu"]),
   norm: v.picklist(["bn", "gn"]),

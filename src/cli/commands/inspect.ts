@@ -1,8 +1,9 @@
 /** `dsnet inspect`: what a model consists of and what each width costs. */
-import type { Command } from "commander";
+import { existsSync } from "node:fs";
+import { type Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../../errors.js";
 import { describeModel, listModels, type ModelDescription, type ModelSummary } from "../../index.js";
-import { jsonOption, whole } from "../options.js";
+import { jsonOption } from "../options.js";
 import { table } from "../table.js";
 import { Terminal } from "../terminal.js";
 import { formatCount, formatMadds } from "../units.js";
@@ -21,9 +22,7 @@ export function define(command: Command): void {
   command
     .argument("[model]", "model file, or name in the registry")
     .option("--list", "list the registry")
-    .option("--layers [width]", "every layer at a width: its number or largest (default)", (text) =>
-      text === "largest" ? text : whole(0)(text),
-    )
+    .option("--layers [width]", "every layer at a width: its number or largest (default)", layersWidth)
     .addOption(jsonOption())
     .addHelpText(
       "after",
@@ -45,6 +44,10 @@ Examples:
         terminal.print(listTable(models, heading));
         return;
       }
+      const names = listModels().map(({ name }) => name);
+      if (!names.includes(model) && !existsSync(model)) {
+        throw new UsageError(`expected a model file or one of ${names.join(", ")}; there is no file ${model}`);
+      }
       const description = await describeModel(
         model,
         layers === undefined ? {} : { layersAt: layers === true ? "largest" : layers },
@@ -52,6 +55,12 @@ Examples:
       terminal.emit(description);
       terminal.print(descriptionText(description, heading));
     });
+}
+
+function layersWidth(text: string): number | "largest" {
+  if (text === "largest") return text;
+  if (/^\d{1,3}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("Expected a width's number or largest.");
 }
 
 type Heading = (text: string) => string;

@@ -1,9 +1,9 @@
 /** `dsnet predict`: label, route, MAdds and time of each image. An image that cannot be read does not stop the others. */
 import { readFile } from "node:fs/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { DataError, DsnetError } from "../../errors.js";
+import { DataError, DsnetError, UncalibratedError, UsageError } from "../../errors.js";
 import { type Classification, load, type Network } from "../../index.js";
-import { type Device, deviceOption, jsonOption, threadsOption, whole } from "../options.js";
+import { type Device, deviceOption, fixedWidth, jsonOption, threadsOption, whole } from "../options.js";
 import { table } from "../table.js";
 import { Terminal } from "../terminal.js";
 import { formatMadds } from "../units.js";
@@ -28,7 +28,7 @@ export function define(command: Command): void {
     .requiredOption("--model <file>", "model file")
     .addOption(
       new Option("--width <k>", "fixed width: its number, largest or smallest; default: the gate chooses")
-        .argParser((text) => (text === "largest" || text === "smallest" ? text : whole(0)(text)))
+        .argParser(fixedWidth)
         .conflicts("budgetMadds"),
     )
     .addOption(
@@ -81,7 +81,9 @@ export async function predict(
       predictions.push({ file, ...classification! });
       terminal.emit(predictions.at(-1));
     } catch (error) {
-      if (!(error instanceof DsnetError)) throw error;
+      // What is asked for is the same for every image: no image's fault.
+      if (!(error instanceof DsnetError) || error instanceof UsageError || error instanceof UncalibratedError)
+        throw error;
       terminal.emit({ file, error: { code: error.code, message: error.message } });
       terminal.error(error.code, `${file}: ${error.message}`);
     }
@@ -94,7 +96,9 @@ async function read(file: string): Promise<Uint8Array> {
   try {
     return await readFile(file);
   } catch (cause) {
-    throw new DataError(`cannot be read: ${(cause as Error).message}`, { cause });
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const known: Record<string, string> = { ENOENT: "there is no such file", EISDIR: "is a folder, expected an image" };
+    throw new DataError(known[code ?? ""] ?? `cannot be read: ${message}`, { cause });
   }
 }
 
@@ -109,7 +113,10 @@ export function predictionTable(predictions: readonly Prediction[], heading?: (t
     { title: "ms", align: "right" as const },
   ];
   const rows = predictions.flatMap(({ file, labels, route, madds, ms }) => {
-    const path = route.map(({ gate, width, channels }) => `${gate}: width ${width} (${channels} channels)`).join(", ");
+    const names = route.length > 1; // a network's only gate needs no name
+    const path = route
+      .map(({ gate, width, channels }) => `${names ? `${gate}: ` : ""}width ${width} (${channels} channels)`)
+      .join(", ");
     return labels.map(({ label, score }, i) =>
       i === 0
         ? [file, label, score.toFixed(4), path || "fixed", formatMadds(madds), ms.toFixed(2)]

@@ -1,5 +1,5 @@
 /** `dsnet val`: the honest table of a trained model on labelled images. */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { formatEvaluation } from "../../evaluate/table.js";
 import { val } from "../../train/index.js";
 import { type Device, deviceOption, jsonOption, threadsOption, whole } from "../options.js";
@@ -18,7 +18,7 @@ export function define(command: Command): void {
   command
     .argument("<model>", "model file")
     .requiredOption("--data <path>", "folder or archive with the images, or mnist")
-    .option("--split <name>", "which part of the data", "val")
+    .addOption(new Option("--split <name>", "which part of the data").choices(["val", "train"]).default("val"))
     .option("--batch-size <n>", "images a step", whole(1), 128)
     .addOption(deviceOption())
     .addOption(threadsOption())
@@ -38,6 +38,7 @@ Examples:
       const evaluation = await val(model, {
         ...options,
         onProgress: (done, total) => terminal.progress.update({ label: "val", done, total, images: done }),
+        onWarning: (message) => terminal.warn(message),
       });
       terminal.emit(evaluation);
       terminal.print(formatEvaluation(evaluation).trimEnd());

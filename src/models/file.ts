@@ -1,0 +1,30 @@
+/** The network that a model file describes; refuses a file whose parts do not fit each other. */
+import { FormatError } from "../errors.js";
+import type { ModelFile } from "../io/model-file.js";
+import { build, type Supernet } from "./build.js";
+import type { ModelSpec } from "./spec.js";
+
+/** Builds the file's network. FormatError where the table makes none, or classes, preprocessing or widths are not its. */
+export function networkOf({ model, classes, preprocessing, candidates, calibrated = [] }: ModelFile): Supernet {
+  const net = built(model.spec);
+  const { input, classes: logits } = net.spec;
+  const expect = (fits: boolean, name: string, expected: string, got: unknown) => {
+    if (!fits) throw new FormatError(`Expected ${name} of a ${model.name} to be ${expected}, got ${got}.`);
+  };
+  expect(classes.length === logits, "the classes", `${logits} labels`, classes.length);
+  const size = ({ height, width, channels }: typeof input | typeof preprocessing) => `${height}×${width}×${channels}`;
+  expect(size(preprocessing) === size(input), "the preprocessing", size(input), size(preprocessing));
+  const own = net.gates[0]?.candidates.join(", ") ?? "none";
+  expect(candidates.length === 0 || candidates.join(", ") === own, "the candidates", own, candidates.join(", "));
+  const unknown = calibrated.find((slot) => slot !== "largest" && slot >= net.widths);
+  expect(unknown === undefined, "the calibrated widths", `0 to ${net.widths - 1} or largest`, unknown);
+  return net;
+}
+
+function built(spec: unknown): Supernet {
+  try {
+    return build(spec as ModelSpec);
+  } catch (cause) {
+    throw new FormatError(`The model's spec makes no network: ${(cause as Error).message}`, { cause });
+  }
+}

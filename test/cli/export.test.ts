@@ -1,0 +1,85 @@
+/** `dsnet export` as a process. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { decodeModel, encodeModel } from "../../src/io/model-file.js";
+import { sliceModel } from "../../src/models/slice.js";
+import { temporaryFolder } from "../data/support.js";
+import { sampleModel } from "../support/model.js";
+
+const main = fileURLToPath(new URL("../../src/cli/main.js", import.meta.url));
+const folder = temporaryFolder();
+const at = (name: string) => join(folder, name);
+
+const sample = await sampleModel();
+const model = at("model.safetensors");
+const partly = at("partly.safetensors");
+writeFileSync(model, encodeModel(sample));
+writeFileSync(partly, encodeModel({ ...sample, calibrated: [0, 5] }));
+
+function dsnet(...args: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
+  const env = { ...process.env, DEBUG: "", NO_COLOR: "1", FORCE_COLOR: "" };
+  return new Promise((resolve) => {
+    execFile(process.execPath, [main, "export", ...args], { env }, (error, stdout, stderr) =>
+      resolve({ status: error ? Number(error.code) : 0, stdout, stderr }),
+    );
+  });
+}
+
+describe("dsnet export", { concurrency: 4 }, () => {
+  it("writes the slice and says what it is", async () => {
+    const output = at("out.safetensors");
+    writeFileSync(output, "older"); // is replaced
+    const { status, stdout, stderr } = await dsnet(model, "--width", "2", "-o", output);
+    assert.deepEqual([status, stderr], [0, ""]);
+    assert.match(
+      stdout,
+      /^model {7}ds_mbnet_28_width_2\nparameters {2}[\d,]+\nMAdds {7}1\.48 M\nwrote .*out\.safetensors, /,
+    );
+    assert.deepEqual(new Uint8Array(readFileSync(output)), encodeModel(sliceModel(sample, 2)));
+    assert.ok(!readdirSync(folder).some((name) => name.endsWith(".tmp")));
+  });
+
+  it("takes smallest and largest, and with --json says it in JSON", async () => {
+    const sizes: number[] = [];
+    for (const [width, number] of Object.entries({ smallest: 0, largest: 5 })) {
+      const output = at(`${width}.safetensors`);
+      const { stdout } = await dsnet(model, "--width", width, "-o", output, "--json");
+      const { bytes, ...said } = JSON.parse(stdout);
+      const written = readFileSync(output);
+      const name = `ds_mbnet_28_width_${number}`;
+      assert.deepEqual([said.file, said.model, said.output, bytes], [model, name, output, written.length]);
+      assert.equal(decodeModel(written).model.name, name);
+      sizes.push(bytes);
+    }
+    assert.ok(sizes[0]! < sizes[1]! / 2, String(sizes));
+  });
+
+  const cases: [what: string, args: string[], status: number, reason: RegExp][] = [
+    ["a width that is not there", [model, "--width", "6"], 2, /ERR_USAGE\]: width: expected 0 to 5 or largest, got 6/],
+    ["a width of another name", [model, "--width", "huge"], 2, /Expected a width.s number, largest or smallest/],
+    ["no width", [model], 2, /required option '--width <k>' not specified/],
+    ["a width that was not measured", [partly, "--width", "1"], 1, /ERR_UNCALIBRATED\]: width 1 has no measured/],
+    ["a model that is not there", [at("absent"), "--width", "0"], 2, /no file .*absent/],
+    ["what is no model", [main, "--width", "0"], 1, /main\.js: /],
+  ];
+  for (const [i, [what, args, status, reason]] of cases.entries()) {
+    it(`refuses ${what}, and writes nothing`, async () => {
+      const output = at(`refused-${i}.safetensors`);
+      const got = await dsnet(...args, "-o", output);
+      assert.match(got.stderr, reason);
+      assert.deepEqual([got.status, got.stdout, existsSync(output)], [status, "", false]);
+    });
+  }
+
+  it("refuses to write over the model, and a folder that is not there", async () => {
+    assert.match((await dsnet(model, "--width", "0", "-o", model)).stderr, /expected another file than the model/);
+    const { status, stderr } = await dsnet(model, "--width", "0", "-o", join(folder, "no", "such"));
+    assert.equal(status, 1);
+    assert.match(stderr, /ERR_STORAGE\]: Could not write .*The folder does not exist/);
+    assert.deepEqual(new Uint8Array(readFileSync(model)), encodeModel(sample));
+  });
+});
