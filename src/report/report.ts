@@ -91,10 +91,11 @@ function resultSection(e: Evaluation): string {
   const findings = sentences(e).map((text) =>
     text.startsWith("COLLAPSED") ? `<li class="alarm">${escapeHtml(text)}</li>` : `<li>${escapeHtml(text)}</li>`,
   );
+  const largest = e.rows.some(({ kind }) => kind === "largest") ? "; <em>largest</em> has wide early stages too" : "";
   return section(
     "Result",
     `<ul class="findings">${findings.join("")}</ul>${accuracyFigure(e)}${honestTable(e)}
-<p>MAdds are the mean of one image. Percentages are of the widest numbered width; <em>largest</em> has wide early stages too.</p>`,
+<p>MAdds are the mean of one image. Percentages are of the widest numbered width${largest}.</p>`,
   );
 }
 
@@ -301,8 +302,15 @@ function flatten(value: Record<string, unknown>, prefix: string): [string, strin
   return Object.entries(value).flatMap(([key, inner]): [string, string][] =>
     typeof inner === "object" && inner !== null && !Array.isArray(inner)
       ? flatten(inner as Record<string, unknown>, `${prefix}${key}.`)
-      : [[prefix + key, typeof inner === "string" ? inner : (JSON.stringify(inner) ?? "undefined")]],
+      : [[prefix + key, shown(inner)]],
   );
+}
+
+/** `[3/4, 4/3]` → `0.75, 1.33333`; args.yaml has every digit. */
+function shown(value: unknown): string {
+  if (Array.isArray(value)) return value.map(shown).join(", ");
+  if (typeof value === "number") return String(Number(value.toPrecision(6)));
+  return typeof value === "string" ? value : (JSON.stringify(value) ?? "undefined");
 }
 
 function section(title: string, body: string): string {

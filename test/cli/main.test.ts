@@ -73,7 +73,7 @@ describe("dsnet", { concurrency: 4 }, () => {
 
   const mistakes: [string[], RegExp][] = [
     [["predict", "--model", "x"], /missing required argument 'image'/],
-    [["predict", "a", "--model", "x", "--width", "-1"], /Expected a whole number ≥ 0/],
+    [["predict", "a", "--model", "x", "--width", "-1"], /Expected a width.s number, largest or smallest/],
     [["predict", "a", "--model", "x", "--width", "1", "--budget-madds", "5"], /cannot be used with/],
     [["val", "x", "--data", "y", "--device", "gpu"], /Allowed choices are auto, native, wasm/],
     [["inspect"], /expected either a model or --list/],

@@ -116,7 +116,7 @@ describe("report", () => {
     assert.match(html, /Dynamic minus the static envelope at the same mean MAdds/);
     assert.ok(html.includes("<dt>Seed</dt><dd>42</dd>"));
     assert.ok(html.includes("<dt>gate.sgs</dt><dd>try_best</dd>"));
-    assert.ok(html.includes("<dt>gate.candidates</dt><dd>[0,1]</dd>"));
+    assert.ok(html.includes("<dt>gate.candidates</dt><dd>0, 1</dd>"));
     assert.ok(html.includes("<dt>aa</dt><dd>null</dd>"));
   });
 
