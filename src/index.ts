@@ -1,7 +1,6 @@
 /** The public surface: load a trained network and classify; what models there are; what runs here. */
-import { source } from "#source";
 import { describeSpec, type ModelDescription } from "./cost/describe.js";
-import { decodeModel } from "./io/model-file.js";
+import { readModel } from "./engine/load.js";
 import { networkOf } from "./models/file.js";
 import { modelSpec, listModels as names } from "./models/registry.js";
 
@@ -21,6 +20,6 @@ export async function describeModel(
   options: { layersAt?: number | "largest" } = {},
 ): Promise<ModelDescription> {
   if (names().includes(model)) return describeSpec(model, modelSpec(model), options.layersAt);
-  const file = decodeModel(await source.read(model));
+  const file = await readModel(model);
   return describeSpec(file.model.name, networkOf(file).spec, options.layersAt);
 }

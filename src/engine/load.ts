@@ -2,7 +2,7 @@
 import { source } from "#source";
 import { openBackend } from "../backend/open.js";
 import { UsageError } from "../errors.js";
-import { decodeModel } from "../io/model-file.js";
+import { decodeModel, type ModelFile } from "../io/model-file.js";
 import { Network } from "./network.js";
 
 export interface LoadOptions {
@@ -10,6 +10,11 @@ export interface LoadOptions {
   device?: "auto" | "native" | "wasm";
   /** Kernel threads; 0, the default: one for each core. */
   threads?: number;
+}
+
+/** A model file from a path (browser: URL). */
+export async function readModel(place: string): Promise<ModelFile> {
+  return decodeModel(await source.read(place), place);
 }
 
 /**
@@ -20,7 +25,7 @@ export async function load(model: string | Uint8Array, options: LoadOptions = {}
   if (typeof model !== "string" && !(model instanceof Uint8Array)) {
     throw new UsageError("load: expected the path of a model file or its bytes");
   }
-  const file = decodeModel(typeof model === "string" ? await source.read(model) : model);
+  const file = typeof model === "string" ? await readModel(model) : decodeModel(model);
   const backend = await openBackend(options);
   try {
     return new Network(backend, file);

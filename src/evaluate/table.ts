@@ -51,7 +51,9 @@ export function sentences(e: Evaluation): string[] {
   found.push(
     d.gapRecovered === null
       ? "The envelope is not below the widest here: there is no gap to recover."
-      : `Dynamic recovers ${percent(d.gapRecovered)} of the gap between the envelope and the widest.`,
+      : d.gapRecovered < 0
+        ? "Dynamic lies below the envelope: it recovers nothing of the gap to the widest."
+        : `Dynamic recovers ${percent(d.gapRecovered)} of the gap between the envelope and the widest.`,
   );
   found.push(
     d.auc === null
@@ -63,7 +65,7 @@ export function sentences(e: Evaluation): string[] {
   );
   const spread = widestSpread(perClass);
   if (spread !== null) {
-    const of = (c: number) => `${e.classNames[c]} ${percent(slimmestShare(perClass[c]!))}`;
+    const of = (c: number) => `${e.classNames[c]} (${percent(slimmestShare(perClass[c]!))})`;
     found.push(
       `Width ${candidates[0]} takes the largest share of class ${of(spread.most)}, the smallest of ${of(spread.fewest)}.`,
     );

@@ -125,9 +125,18 @@ export function encodeModel(file: ModelFile): Uint8Array<ArrayBuffer> {
 
 /**
  * Reads a model file; the tensors are views of `bytes`. Every field is checked, the tensors' names and shapes are not:
- * that takes the network (see `checkTensors`).
+ * that takes the network (see `checkTensors`). Errors name `place`, where the bytes come from.
  */
-export function decodeModel(bytes: Uint8Array): ModelFile {
+export function decodeModel(bytes: Uint8Array, place?: string): ModelFile {
+  try {
+    return decode(bytes);
+  } catch (cause) {
+    if (place === undefined || !(cause instanceof FormatError)) throw cause;
+    throw new FormatError(`${place}: ${cause.message}`, { cause });
+  }
+}
+
+function decode(bytes: Uint8Array): ModelFile {
   const { metadata, tensors } = readSafetensors(bytes);
   if (metadata.get("format") !== "dsnet") {
     throw new FormatError(

@@ -54,8 +54,8 @@ export async function finish(session: Session, progress: Progress, started: Date
       ["Seed", String(config.seed)],
       ["Kernel build", session.backend.build],
       ["Threads", String(session.backend.threads)],
-      ["Started", started.toISOString()],
-      ["Finished", new Date().toISOString()],
+      ["Finished", `${new Date().toISOString().slice(0, 16).replace("T", " ")} UTC`],
+      ["Took", took(started)],
     ],
     config: { ...config },
     epochs: (await folder.epochs()).map(reportEpoch),
@@ -64,6 +64,12 @@ export async function finish(session: Session, progress: Progress, started: Date
   } satisfies ReportData);
   await writeFileAtomic(report, new TextEncoder().encode(page));
   return { evaluation: results, report, model: join(folder.path, "best.safetensors") };
+}
+
+/** Since the process began with the run: a resumed run counts its last sitting only. */
+function took(started: Date): string {
+  const seconds = Math.round((Date.now() - started.getTime()) / 1000);
+  return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
 /** A row of results.csv as the report wants it. */

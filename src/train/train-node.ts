@@ -83,7 +83,8 @@ function facts({ config, backend, net, data, about }: Session): Record<string, u
     parameters: net.layout.params.reduce((sum, p) => sum + (p.role === "statistic" ? 0 : p.size), 0),
     device: backend.build,
     threads: backend.threads,
-    notes: backend.notes,
+    // The first note is the device and its threads again.
+    ...(backend.notes.length > 1 ? { notes: backend.notes.slice(1) } : {}),
     output: config.output,
   };
 }
