@@ -5,6 +5,7 @@
  */
 import { type Supernet, walkNetwork } from "../models/build.js";
 import type { Exec } from "../nn/exec.js";
+import { gateLayers } from "../nn/gate.js";
 import type { Conv } from "../nn/layers.js";
 import { channelsAt, type Slot, widest } from "../nn/width.js";
 import { outputSize } from "../ops/conv.js";
@@ -68,8 +69,7 @@ class CostExec implements Exec<Shape> {
 
   gate: Exec<Shape>["gate"] = (gate, _reduced, slot) => {
     if (this.dynamic) {
-      const layers = gate.hidden === null ? [gate.head] : [gate.hidden, gate.head];
-      for (const { name, cin, cout } of layers) {
+      for (const { name, cin, cout } of gateLayers(gate)) {
         this.#add("gate", name, { h: 1, w: 1, c: widest(cout) }, widest(cin) * widest(cout));
       }
     }
@@ -117,7 +117,7 @@ export function parameterCount(net: Supernet, route: Route): number {
       return cost.depthwise(x, conv, norm, act, slot);
     },
     gate: (gate, reduced, slot) => {
-      for (const layer of gate.hidden === null ? [gate.head] : [gate.hidden, gate.head]) {
+      for (const layer of gateLayers(gate)) {
         count += layer.weight.size + (layer.bias?.size ?? 0);
       }
       return cost.gate(gate, reduced, slot);

@@ -1,9 +1,10 @@
 /** Table → supernet: layers, parameters, and the steps of the walk through them. */
 import { type BlockShape, invertedBlock, type Step, separableBlock, type Walk } from "../nn/blocks.js";
 import type { Exec } from "../nn/exec.js";
+import { gateLayers } from "../nn/gate.js";
 import { type Conv, type Declare, declareConv, declareNorm, type Gate, type Norm } from "../nn/layers.js";
 import { Layout, type Param } from "../nn/parameters.js";
-import type { Slot } from "../nn/width.js";
+import { type Slot, slotIndex } from "../nn/width.js";
 import { checkSpec, fullWidth, type ModelSpec, widthCount } from "./spec.js";
 
 /** A network that holds every width. Immutable: weights lie in spans (nn/parameters.ts), not here. */
@@ -148,8 +149,7 @@ export function layersOf(steps: readonly Step[]): { norms: Norm[]; lastNorms: No
       return norm;
     },
     gate: (gate, _reduced, slot) => {
-      if (gate.hidden !== null) convs.push(gate.hidden);
-      convs.push(gate.head);
+      convs.push(...gateLayers(gate));
       return slot;
     },
     add: (main) => {
@@ -163,4 +163,30 @@ export function layersOf(steps: readonly Step[]): { norms: Norm[]; lastNorms: No
   };
   walkNetwork(steps, notes, null, "largest");
   return { norms, lastNorms, convs };
+}
+
+/** The parameters that the network uses at a width, in order of execution; those of the slimming heads are not among them. */
+export function paramsAlong(net: Supernet, slot: Slot): Param[] {
+  const used: Param[] = [];
+  const note = ({ weight, bias }: Pick<Conv, "weight" | "bias">, norm: Norm | null, at: Slot): null => {
+    used.push(weight);
+    if (bias !== null) used.push(bias);
+    if (norm === null) return null;
+    used.push(norm.weight, norm.bias);
+    const stats = norm.stats[slotIndex(norm.widths, at)];
+    if (stats !== undefined) used.push(stats.mean, stats.var);
+    return null;
+  };
+  const notes: Exec<null> = {
+    conv: (_x, conv, norm, _act, at) => note(conv, norm, at),
+    depthwise: (_x, { weight }, norm, _act, at) => note({ weight, bias: null }, norm, at),
+    gate: () => slot,
+    pool: () => null,
+    globalPool: () => null,
+    scale: () => null,
+    add: () => null,
+    features: () => null,
+  };
+  walkNetwork(net.steps, notes, null, slot === "largest" ? slot : 0);
+  return used;
 }

@@ -5,10 +5,9 @@ import { quote } from "../io/json-scanner.js";
 import { checkTensors, type ModelFile } from "../io/model-file.js";
 import type { StoredTensor } from "../io/safetensors.js";
 import { type Checkpoint, type CheckpointOptions, readCheckpoint } from "../io/torch/checkpoint.js";
-import type { Exec } from "../nn/exec.js";
-import type { Norm } from "../nn/layers.js";
-import { type Slot, slotIndex } from "../nn/width.js";
-import { build, type Supernet, walkNetwork } from "./build.js";
+import type { Param } from "../nn/parameters.js";
+import type { Slot } from "../nn/width.js";
+import { build, paramsAlong, type Supernet } from "./build.js";
 import { listModels, modelSpec } from "./registry.js";
 import type { ModelSpec } from "./spec.js";
 
@@ -115,32 +114,11 @@ function toFloat32(name: string, tensor: StoredTensor): StoredTensor {
 /** The widths on whose way no norm still has its initial statistics, mean 0 and variance 1. */
 function measuredSlots(net: Supernet, tensors: Tensors): Slot[] {
   const all = (name: string, value: number) => asFloat32(tensors.get(name)!).every((x) => x === value);
-  const untouched = new Set<Norm["stats"][number]>();
+  const untouched = new Set<Param>();
   for (const { stats } of net.norms) {
-    for (const entry of stats) if (all(entry.mean.name, 0) && all(entry.var.name, 1)) untouched.add(entry);
+    for (const { mean, var: variance } of stats) if (all(mean.name, 0) && all(variance.name, 1)) untouched.add(mean);
   }
   const slots: Slot[] = Array.from({ length: net.widths }, (_, k) => k);
   if (!net.largestIsNumbered) slots.push("largest");
-  return slots.filter((slot) => statisticsAt(net, slot).every((entry) => !untouched.has(entry)));
-}
-
-/** The statistics that the network uses at a width. */
-function statisticsAt(net: Supernet, slot: Slot): Norm["stats"][number][] {
-  const used: Norm["stats"][number][] = [];
-  const note = (norm: Norm | null, at: Slot) => {
-    if (norm !== null && norm.stats.length > 0) used.push(norm.stats[slotIndex(norm.widths, at)]!);
-    return null;
-  };
-  const notes: Exec<null> = {
-    conv: (_x, _conv, norm, _act, at) => note(norm, at),
-    depthwise: (_x, _conv, norm, _act, at) => note(norm, at),
-    gate: () => slot,
-    pool: () => null,
-    globalPool: () => null,
-    scale: () => null,
-    add: () => null,
-    features: () => null,
-  };
-  walkNetwork(net.steps, notes, null, slot === "largest" ? slot : 0);
-  return used;
+  return slots.filter((slot) => paramsAlong(net, slot).every((param) => !untouched.has(param)));
 }

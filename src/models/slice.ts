@@ -6,11 +6,8 @@ import { UncalibratedError, UsageError } from "../errors.js";
 import { asFloat32, float32Tensor } from "../io/float32.js";
 import { checkTensors, type ModelFile, selectTensors } from "../io/model-file.js";
 import type { StoredTensor } from "../io/safetensors.js";
-import type { Exec } from "../nn/exec.js";
-import type { Conv, Norm } from "../nn/layers.js";
-import type { Param } from "../nn/parameters.js";
-import { channelsAt, type Slot, slotIndex } from "../nn/width.js";
-import { build, type Supernet, topSlot, walkNetwork } from "./build.js";
+import { channelsAt, type Slot } from "../nn/width.js";
+import { build, paramsAlong, type Supernet, topSlot } from "./build.js";
 import { fullWidth, type ModelSpec, type StageSpec, type StemSpec } from "./spec.js";
 
 /**
@@ -76,32 +73,6 @@ function narrowRow<R extends StemSpec | Omit<StageSpec, "gates">>(row: R, slot: 
   const width = channelsAt(row.widths, slot);
   const full = fullWidth(row);
   return { ...row, widths: [width], ...(full > width && { cutFrom: full }) };
-}
-
-/** The parameters that the network uses at a width, in order of execution; those of the slimming heads are not among them. */
-function paramsAlong(net: Supernet, slot: Slot): Param[] {
-  const used: Param[] = [];
-  const note = ({ weight, bias }: Pick<Conv, "weight" | "bias">, norm: Norm | null, at: Slot): null => {
-    used.push(weight);
-    if (bias !== null) used.push(bias);
-    if (norm === null) return null;
-    used.push(norm.weight, norm.bias);
-    const stats = norm.stats[slotIndex(norm.widths, at)];
-    if (stats !== undefined) used.push(stats.mean, stats.var);
-    return null;
-  };
-  const notes: Exec<null> = {
-    conv: (_x, conv, norm, _act, at) => note(conv, norm, at),
-    depthwise: (_x, { weight }, norm, _act, at) => note({ weight, bias: null }, norm, at),
-    gate: () => slot,
-    pool: () => null,
-    globalPool: () => null,
-    scale: () => null,
-    add: () => null,
-    features: () => null,
-  };
-  walkNetwork(net.steps, notes, null, slot === "largest" ? slot : 0);
-  return used;
 }
 
 /** The first values along the two channel axes; along the others both shapes are the same. */

@@ -1,8 +1,14 @@
-/** The slimming head's scores, for any Exec: a linear layer, or one hidden layer with ReLU before it. */
+/** The slimming head: a linear layer, or one hidden layer with ReLU before it. */
 import type { Exec } from "./exec.js";
-import type { Gate } from "./layers.js";
+import type { Conv, Gate } from "./layers.js";
 import type { Slot } from "./width.js";
 
+/** The slimming head's layers, first to last. */
+export function gateLayers({ hidden, head }: Gate): Conv[] {
+  return hidden === null ? [head] : [hidden, head];
+}
+
+/** Its scores, for any Exec. */
 export function gateScores<T>(exec: Pick<Exec<T>, "conv">, gate: Gate, reduced: T, slot: Slot): T {
   const x = gate.hidden === null ? reduced : exec.conv(reduced, gate.hidden, null, "relu", slot);
   return exec.conv(x, gate.head, null, "none", slot);

@@ -6,6 +6,7 @@ import type { Backend } from "../backend/backend.js";
 import type { Batch } from "../data/batch.js";
 import { Plan } from "../engine/plan.js";
 import type { Supernet } from "../models/build.js";
+import { gateLayers } from "../nn/gate.js";
 import type { GateTargets } from "./gate-loss.js";
 
 export interface GateSet extends GateTargets {
@@ -64,7 +65,7 @@ export async function gateSet(
   } finally {
     plan.dispose();
   }
-  const width = (gate.hidden ?? gate.head).cin[0]!;
+  const width = gateLayers(gate)[0]!.cin[0]!;
   const all = new Float32Array(images * width);
   let at = 0;
   for (const part of features) {

@@ -5,6 +5,7 @@ import { costBias } from "../engine/budget.js";
 import { DivergedError } from "../errors.js";
 import { outcomeAt, pointAtCost } from "../evaluate/calibrate.js";
 import { part } from "../models/state.js";
+import { gateLayers } from "../nn/gate.js";
 import type { Param } from "../nn/parameters.js";
 import { checkpoint } from "./checkpoint.js";
 import type { GateLosses } from "./gate-loss.js";
@@ -81,31 +82,25 @@ function augmentedPasses({ config, data }: Session): Loader[] {
 
 /** The head's layers with their momentum, copied out of the student's span. */
 export function readHead({ backend, net, learner }: Pick<Session, "backend" | "net" | "learner">): HeadLayer[] {
-  const { hidden, head } = net.gates[0]!;
   const read = (param: Param, span: number) => param.unpack(part(backend, span, param));
-  return [hidden, head]
-    .filter((layer) => layer !== null)
-    .map(({ weight, bias }) => ({
-      weight: read(weight, learner.student),
-      bias: bias && read(bias, learner.student),
-      weightMomentum: read(weight, learner.momentum),
-      biasMomentum: bias && read(bias, learner.momentum),
-      out: weight.shape[0]!,
-      in: weight.shape[1]!,
-    }));
+  return gateLayers(net.gates[0]!).map(({ weight, bias }) => ({
+    weight: read(weight, learner.student),
+    bias: bias && read(bias, learner.student),
+    weightMomentum: read(weight, learner.momentum),
+    biasMomentum: bias && read(bias, learner.momentum),
+    out: weight.shape[0]!,
+    in: weight.shape[1]!,
+  }));
 }
 
 function writeHead({ backend, net, learner }: Session, layers: readonly HeadLayer[]): void {
-  const { hidden, head } = net.gates[0]!;
-  [hidden, head]
-    .filter((layer) => layer !== null)
-    .forEach(({ weight, bias }, i) => {
-      const layer = layers[i]!;
-      weight.pack(layer.weight, part(backend, learner.student, weight));
-      weight.pack(layer.weightMomentum, part(backend, learner.momentum, weight));
-      bias?.pack(layer.bias!, part(backend, learner.student, bias));
-      bias?.pack(layer.biasMomentum!, part(backend, learner.momentum, bias));
-    });
+  gateLayers(net.gates[0]!).forEach(({ weight, bias }, i) => {
+    const layer = layers[i]!;
+    weight.pack(layer.weight, part(backend, learner.student, weight));
+    weight.pack(layer.weightMomentum, part(backend, learner.momentum, weight));
+    bias?.pack(layer.bias!, part(backend, learner.student, bias));
+    bias?.pack(layer.biasMomentum!, part(backend, learner.momentum, bias));
+  });
 }
 
 async function gumbelStage(session: Session, progress: Progress): Promise<boolean> {
