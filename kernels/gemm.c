@@ -96,8 +96,28 @@ INLINE const float *panel_column(const float *wp, const PanelShape *s, int colum
 /* What becomes of the accumulators: scale, shift, then add to what is there (accumulate) or activate. */
 typedef struct {
   const float *scale, *shift;
-  int accumulate;
+  int accumulate, act;
 } Epilogue;
+
+INLINE void store_tile(const int rows, const int vecs, const int act, vf acc[TILE_ROWS][TILE_VECS], const Epilogue *e, float *y, int ldy,
+                       int column, int columns) {
+  UNROLL for (int v = 0; v < vecs; v++) {
+    const int c = column + v * VL, lanes = imin(columns - c, VL);
+    if (lanes <= 0) continue;
+    const vf scale = e->scale ? vf_load(e->scale + c) : vf_splat(1.0f);
+    const vf shift = e->shift ? vf_load(e->shift + c) : (vf){0};
+    UNROLL for (int r = 0; r < rows; r++) {
+      float *out = y + (size_t)r * ldy + c;
+      vf value = acc[r][v];
+      if (e->scale) value = vf_fma(value, scale, shift);
+      else if (e->shift) value = value + shift;
+      if (act == ACT_NONE && e->accumulate) value = value + vf_load(out);
+      value = vf_act(value, act);
+      if (lanes == VL) vf_store(out, value);
+      else vf_store_n(out, value, lanes);
+    }
+  }
+}
 
 INLINE void gemm_tile(const int rows, const int vecs, const PanelShape *s, const float *x, int ldx, const float *wp, int column,
                       const Epilogue *e, float *y, int ldy, int columns) {
@@ -119,20 +139,11 @@ INLINE void gemm_tile(const int rows, const int vecs, const PanelShape *s, const
       UNROLL for (int v = 0; v < vecs; v++) w[v] += s->tap_stride;
     }
   }
-  UNROLL for (int v = 0; v < vecs; v++) {
-    const int c = column + v * VL, lanes = imin(columns - c, VL);
-    if (lanes <= 0) continue;
-    const vf scale = e->scale ? vf_load(e->scale + c) : vf_splat(1.0f);
-    const vf shift = e->shift ? vf_load(e->shift + c) : (vf){0};
-    UNROLL for (int r = 0; r < rows; r++) {
-      float *out = y + (size_t)r * ldy + c;
-      vf value = acc[r][v];
-      if (e->scale) value = vf_fma(value, scale, shift);
-      else if (e->shift) value = value + shift;
-      if (e->accumulate) value = value + vf_load(out);
-      if (lanes == VL) vf_store(out, value);
-      else vf_store_n(out, value, lanes);
-    }
+  switch (e->act) {
+    case ACT_SWISH: store_tile(rows, vecs, ACT_SWISH, acc, e, y, ldy, column, columns); break;
+    case ACT_RELU: store_tile(rows, vecs, ACT_RELU, acc, e, y, ldy, column, columns); break;
+    case ACT_SIGMOID: store_tile(rows, vecs, ACT_SIGMOID, acc, e, y, ldy, column, columns); break;
+    default: store_tile(rows, vecs, ACT_NONE, acc, e, y, ldy, column, columns);
   }
 }
 
@@ -180,15 +191,6 @@ static void gemm_block(const PanelShape *s, const Block *b, const float *wp, int
   }
 }
 
-static void activate_block(float *y, int ldy, int rows, int from, int to, int act) {
-  for (int row = 0; row < rows; row++) {
-    float *p = y + (size_t)row * ldy;
-    int c = from;
-    for (; c + VL <= to; c += VL) vf_store(p + c, vf_act(vf_load(p + c), act));
-    if (c < to) vf_store_n(p + c, vf_act(vf_load(p + c), act), to - c);
-  }
-}
-
 /* ---- forward and gradient of the input: one job ---- */
 
 typedef struct {
@@ -198,7 +200,7 @@ typedef struct {
   const float *wp;
   float *y, *scratch;
   size_t scratch_floats; /* of one thread */
-  int rows, columns, block_rows, blocks, column_groups, weights_first, act;
+  int rows, columns, block_rows, blocks, column_groups, weights_first;
 } GemmJob;
 
 /* Lines of rows that one block takes where the source is read as a window over an image. */
@@ -249,7 +251,6 @@ static void gemm_chunk(const void *context, int chunk, int thread) {
   }
   float *y = job->y + (size_t)first * job->columns;
   gemm_block(&job->shape, &b, job->wp, from, to, &job->epilogue, y, job->columns);
-  if (job->act) activate_block(y, job->columns, rows, from, to, job->act);
 }
 
 /* `k_max`: inputs of each tap that the weights hold, of which the source's c are used. */
@@ -290,13 +291,12 @@ static Source conv_source(const ConvRecord *r) {
 static void op_conv(const ConvRecord *r) {
   GemmJob job = {
       .source = conv_source(r),
-      .epilogue = {FLOATS_IF(r->scale), FLOATS_IF(r->shift), 0},
+      .epilogue = {FLOATS_IF(r->scale), FLOATS_IF(r->shift), 0, r->act},
       .wp = FLOATS(r->w),
       .y = FLOATS(r->y),
       .scratch = FLOATS_IF(r->scratch),
       .rows = r->n * r->oh * r->ow,
       .columns = r->cout,
-      .act = r->act,
   };
   run_gemm(&job, r->cin_max);
 }
@@ -313,7 +313,7 @@ static Source conv_dx_source(const ConvDxRecord *r) {
 static void op_conv_dx(const ConvDxRecord *r) {
   GemmJob job = {
       .source = conv_dx_source(r),
-      .epilogue = {0, 0, r->accumulate},
+      .epilogue = {0, 0, r->accumulate, ACT_NONE},
       .wp = FLOATS(r->wt),
       .y = FLOATS(r->dx),
       .scratch = FLOATS_IF(r->scratch),
