@@ -9,7 +9,14 @@
 #include "parallel.h"
 #include "simd.h"
 
-enum { ROW_BLOCK = 4 * TILE_ROWS, TILE_COLS = TILE_VECS * VL, DW_ROWS = 128, COLUMN_GROUP = 128 };
+enum {
+  ROW_BLOCK = 4 * TILE_ROWS,
+  TILE_COLS = TILE_VECS * VL,
+  WIDE_VECS = 8, /* vectors of a tile of one row, which waits for weights, not for arithmetic */
+  TILE_SIZE = TILE_ROWS * TILE_VECS > WIDE_VECS ? TILE_ROWS * TILE_VECS : WIDE_VECS,
+  DW_ROWS = 128,
+  COLUMN_GROUP = 128
+};
 
 /* ---- where rows come from ---- */
 
@@ -99,8 +106,8 @@ typedef struct {
   int accumulate, act;
 } Epilogue;
 
-INLINE void store_tile(const int rows, const int vecs, const int act, vf acc[TILE_ROWS][TILE_VECS], const Epilogue *e, float *y, int ldy,
-                       int column, int columns) {
+INLINE void store_tile(const int rows, const int vecs, const int act, const vf *acc, const Epilogue *e, float *y, int ldy, int column,
+                       int columns) {
   UNROLL for (int v = 0; v < vecs; v++) {
     const int c = column + v * VL, lanes = imin(columns - c, VL);
     if (lanes <= 0) continue;
@@ -108,7 +115,7 @@ INLINE void store_tile(const int rows, const int vecs, const int act, vf acc[TIL
     const vf shift = e->shift ? vf_load(e->shift + c) : (vf){0};
     UNROLL for (int r = 0; r < rows; r++) {
       float *out = y + (size_t)r * ldy + c;
-      vf value = acc[r][v];
+      vf value = acc[r * vecs + v];
       if (e->scale) value = vf_fma(value, scale, shift);
       else if (e->shift) value = value + shift;
       if (act == ACT_NONE && e->accumulate) value = value + vf_load(out);
@@ -121,19 +128,20 @@ INLINE void store_tile(const int rows, const int vecs, const int act, vf acc[TIL
 
 INLINE void gemm_tile(const int rows, const int vecs, const PanelShape *s, const float *x, int ldx, const float *wp, int column,
                       const Epilogue *e, float *y, int ldy, int columns) {
-  vf acc[TILE_ROWS][TILE_VECS];
-  UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vecs; v++) acc[r][v] = (vf){0};
-  const float *w[TILE_VECS];
+  vf acc[TILE_SIZE];
+  UNROLL for (int i = 0; i < rows * vecs; i++) acc[i] = (vf){0};
+  const float *w[WIDE_VECS];
   UNROLL for (int v = 0; v < vecs; v++) w[v] = panel_column(wp, s, column + v * VL);
   for (int outer = 0; outer < s->outer; outer++) {
     const float *xk = x + outer * s->x_outer;
     for (int inner = 0; inner < s->inner; inner++, xk += s->x_inner) {
       for (int k = 0; k < s->k; k++) {
-        vf wv[TILE_VECS];
+        vf wv[WIDE_VECS];
         UNROLL for (int v = 0; v < vecs; v++) wv[v] = vf_load(w[v] + (size_t)k * DSN_PANEL);
+        if (vecs == WIDE_VECS) UNROLL for (int v = 0; v < vecs; v++) __builtin_prefetch(w[v] + (size_t)(k + 32) * DSN_PANEL);
         UNROLL for (int r = 0; r < rows; r++) {
           const vf a = vf_splat(xk[(size_t)r * ldx + k]);
-          UNROLL for (int v = 0; v < vecs; v++) acc[r][v] = vf_fma(a, wv[v], acc[r][v]);
+          UNROLL for (int v = 0; v < vecs; v++) acc[r * vecs + v] = vf_fma(a, wv[v], acc[r * vecs + v]);
         }
       }
       UNROLL for (int v = 0; v < vecs; v++) w[v] += s->tap_stride;
@@ -162,6 +170,7 @@ typedef void (*TileFn)(const PanelShape *, const float *, int, const float *, in
 #endif
 EACH_TILE_ROW(TILE, 1)
 EACH_TILE_ROW(TILE, 2)
+TILE(1, 8)
 #define TILE_NAME(ROWS, VECS) tile_##ROWS##_##VECS,
 static const TileFn tiles[TILE_VECS][TILE_ROWS] = {{EACH_TILE_ROW(TILE_NAME, 1)}, {EACH_TILE_ROW(TILE_NAME, 2)}};
 
@@ -176,7 +185,10 @@ typedef struct {
  * over its tiles: a tile of one row would take as long as one of four. */
 static void gemm_block(const PanelShape *s, const Block *b, const float *wp, int from, int to, const Epilogue *e, float *y, int ldy) {
   const int tiles_of_line = ceil_div(b->rows, TILE_ROWS);
-  for (int column = from; column < to; column += TILE_COLS) {
+  int column = from;
+  if (b->lines * b->rows == 1)
+    for (; column + WIDE_VECS * VL <= to; column += WIDE_VECS * VL) tile_1_8(s, b->x, 0, wp, column, e, y, 0, to);
+  for (; column < to; column += TILE_COLS) {
     const int vecs = ceil_div(imin(TILE_COLS, to - column), VL);
     float *out = y;
     for (int line = 0; line < b->lines; line++) {
