@@ -14,9 +14,9 @@ export interface DecodeOptions {
 
 /**
  * The image as Pillow's `ImageOps.exif_transpose(Image.open(...)).convert("RGB" | "L")` would give it: turned upright by
- * its EXIF orientation (browsers know no other way), colour profile and transparency ignored. Of 16 bits the upper 8 are
- * kept, also in grey, which Pillow clips; an animated PNG gives its default image. The result is the same on every
- * machine; a browser decodes JPEG by its own means, PNG by ours.
+ * its EXIF orientation (torchvision's ImageFolder leaves it lying; browsers know no other way), colour profile and
+ * transparency ignored. Of 16 bits the upper 8 are kept, also in grey, which Pillow clips; an animated PNG gives its default
+ * image. The result is the same on every machine; a browser decodes JPEG by its own means, PNG by ours.
  *
  * A broken, truncated, too large, CMYK or unknown file rejects with a `FormatError` that names the problem.
  */

@@ -27,16 +27,18 @@ export function readOrientation(exif: Uint8Array): number {
 export function upright(pixels: Pixels, orientation: number): Pixels {
   if (orientation === 1) return pixels;
   const { data, height, width, channels } = pixels;
-  const transposed = orientation >= 5;
   const fromRight = [2, 3, 7, 8].includes(orientation);
   const fromBottom = [3, 4, 6, 7].includes(orientation);
+  const transposed = orientation >= 5;
+  const origin = (fromRight ? width - 1 : 0) + (fromBottom ? (height - 1) * width : 0);
+  const right = fromRight ? -1 : 1;
+  const below = fromBottom ? -width : width;
+  const [across, down] = transposed ? [below, right] : [right, below];
   const out = transposed ? allocPixels(width, height, channels) : allocPixels(height, width, channels);
-  let to = 0;
-  for (let row = 0; row < out.height; row++) {
+  for (let row = 0, to = 0; row < out.height; row++) {
     for (let column = 0; column < out.width; column++) {
-      const [x, y] = transposed ? [row, column] : [column, row];
-      const from = (fromBottom ? height - 1 - y : y) * width + (fromRight ? width - 1 - x : x);
-      for (let c = 0; c < channels; c++) out.data[to++] = data[from * channels + c]!;
+      const from = (origin + row * down + column * across) * channels;
+      for (let c = 0; c < channels; c++) out.data[to++] = data[from + c]!;
     }
   }
   return out;
