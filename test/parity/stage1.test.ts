@@ -1,6 +1,6 @@
 /** Two steps of stage I with the reference's draws: teacher, losses, gradients, optimiser, statistics, EMA. */
 import assert from "node:assert/strict";
-import { after, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import type { Backend } from "../../src/backend/backend.js";
 import { Plan } from "../../src/engine/plan.js";
 import { walkNetwork } from "../../src/models/build.js";
@@ -14,23 +14,28 @@ import { Input } from "../../src/train/input.js";
 import { Learner } from "../../src/train/learner.js";
 import { Stage1, type Stage1Draws } from "../../src/train/stage1.js";
 import {
-  absent,
   Comparison,
+  lacks,
   parityBackends,
   readJson,
   readStored,
   readValues,
   stateDict,
-  type Tolerances,
+  tolerancesOf,
   toNHWC,
   type Values,
 } from "../support/parity.js";
-import { floatsAt, parityNet, parityWeights, valuesOf } from "../support/parity-networks.js";
+import {
+  type Folder,
+  floatsAt,
+  folders,
+  parityImages,
+  parityNet,
+  parityWeights,
+  valuesOf,
+} from "../support/parity-networks.js";
 
 const all = await parityBackends();
-after(() => {
-  for (const backend of all) backend.dispose();
-});
 
 interface StepSetup {
   widths: number[];
@@ -61,7 +66,7 @@ class Run {
 
   constructor(
     readonly backend: Backend,
-    readonly folder: "tiny" | "tiny_ir",
+    readonly folder: Folder,
     readonly comparison: Comparison,
   ) {
     this.net = parityNet(folder);
@@ -76,7 +81,7 @@ class Run {
     const { setup, ...losses } = readJson<{ setup: Setup } & Record<string, number>>(`${folder}/stage1.json`);
     this.setup = setup;
     this.losses = losses;
-    const input = this.values.get("input")!;
+    const input = parityImages(folder);
     this.n = input.shape[0]!;
     this.input = new Input(backend, this.net, this.n);
     this.images = this.input.write(toNHWC(input), Int32Array.from(this.values.get("labels")!.data));
@@ -228,12 +233,13 @@ class Run {
   }
 }
 
-describe("stage I", { skip: absent }, () => {
-  for (const folder of ["tiny", "tiny_ir"] as const) {
+describe("stage I", () => {
+  for (const folder of folders) {
+    const skip = lacks(`${folder}/stage1.safetensors`);
     for (const backend of all) {
-      it(`${folder}: two steps`, (t) => {
+      it(`${folder}: two steps`, { skip }, (t) => {
         const before = backend.arena.inUse;
-        const comparison = new Comparison(readJson<{ stage1: Tolerances }>(`${folder}/tolerances.json`).stage1);
+        const comparison = new Comparison(tolerancesOf(folder, "stage1"));
         const run = new Run(backend, folder, comparison);
         run.passes("step1");
         run.largestAlone();
