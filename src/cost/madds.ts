@@ -89,6 +89,20 @@ export function madds(net: Supernet, route: Route, dynamic = false, input = net.
   return layerCosts(net, route, dynamic, input).reduce((sum, layer) => sum + layer.madds, 0);
 }
 
+/**
+ * What each candidate of each gate makes the network cost, the heads included. With several gates the others then choose their
+ * middle candidate: a gate's share hardly depends on what they choose, and it is what an image's route is not yet known for.
+ */
+export function gateCosts(net: Supernet): number[][] {
+  return net.gates.map(({ candidates, index }) =>
+    candidates.map((k) => {
+      const route = net.gates.map((gate) => gate.candidates[Math.floor(gate.candidates.length / 2)]!);
+      route[index] = k;
+      return madds(net, route, true);
+    }),
+  );
+}
+
 /** MAdds of what runs before the first gate's choice, its head included. */
 export function maddsBeforeGate(net: Supernet, input = net.spec.input): number {
   const layers = layerCosts(net, 0, true, input);

@@ -189,10 +189,10 @@ export class EmitExec implements Exec<Activations> {
     return x;
   }
 
-  /** In place of the wider one: a block's input is read no more once its residual sum is made. */
+  /** In place of `a`, the block's own, where that is wide enough. Never of `b`, which may lie in memory that crosses a gate. */
   add(a: Activations, b: Activations, act: Activation): Activations {
-    const y = a.c >= b.c ? a : b;
-    this.#emit([a.buffer, b.buffer], (at) => ({
+    const y = a.c >= b.c ? a : this.#output(b.h, b.w, b.c);
+    this.#emit([...new Set([a.buffer, b.buffer, y.buffer])], (at) => ({
       op: "add",
       a: at(a.buffer),
       b: at(b.buffer),

@@ -2,6 +2,7 @@
 import {
   type BlockShape,
   bottleneckBlock,
+  convBlock,
   invertedBlock,
   outputWidths,
   type Step,
@@ -41,7 +42,7 @@ export function topSlot(net: Supernet): Slot {
   return net.largestIsNumbered ? net.widths - 1 : "largest";
 }
 
-const blocks = { separable: separableBlock, inverted: invertedBlock, bottleneck: bottleneckBlock };
+const blocks = { separable: separableBlock, inverted: invertedBlock, bottleneck: bottleneckBlock, conv: convBlock };
 const stemPool: PoolWindow = { kind: "max", kernel: 3, stride: 2, pad: 1, ceil: false };
 
 export function build(spec: ModelSpec): Supernet {
@@ -83,7 +84,7 @@ export function build(spec: ModelSpec): Supernet {
         act: spec.act,
         norm: spec.norm,
         attention: spec.attention,
-        residual: spec.residual,
+        residual: stage.block === "conv" ? false : spec.residual,
         expansion: stage.expansion ?? 6,
         squeeze: squeezeOf(stage, j),
         upstream: { gates: gateIndex, slots: widths },

@@ -1,7 +1,7 @@
 /** A network as a table: a stem, typed rows of stages, a classifier. Building it is models/build.ts. */
 import { UsageError } from "../errors.js";
-import type { GateShape, NormKind } from "../nn/layers.js";
 import { BOTTLENECK } from "../nn/blocks.js";
+import type { GateShape, NormKind } from "../nn/layers.js";
 import { channelsAt, widest } from "../nn/width.js";
 
 export interface StemSpec {
@@ -16,10 +16,10 @@ export interface StemSpec {
 }
 
 export interface StageSpec {
-  block: "separable" | "inverted" | "bottleneck";
+  block: "separable" | "inverted" | "bottleneck" | "conv";
   repeat: number;
-  /** Of the depthwise convolution; bottleneck blocks: of the middle one. */
-  kernel: 3 | 5;
+  /** Of the depthwise convolution, of the middle one in bottleneck blocks, of the only one in `conv`. */
+  kernel: 1 | 3 | 5;
   /** Of the first block. */
   stride: 1 | 2;
   /** Output channels, narrowest first. From the first gate on, all stages have as many entries as there are widths. */
@@ -108,6 +108,7 @@ export function checkSpec(spec: ModelSpec): void {
       if (!Number.isInteger(gate) || gate < 0 || gate >= stage.repeat) {
         throw new UsageError(`stage ${i}: expected gates in blocks 0..${stage.repeat - 1}, got ${gate}`);
       }
+      if (stage.block === "conv") throw new UsageError(`stage ${i}: a conv block cannot hold a gate`);
       if (spec.attention <= 0) throw new UsageError(`stage ${i}: a gate needs attention > 0, its features feed it`);
     }
     checkBottleneck(stage, i, spec.residual);
@@ -122,7 +123,11 @@ export function checkSpec(spec: ModelSpec): void {
   checkStreams(spec, n);
 }
 
-function checkBottleneck({ block, widths, gates = [], squeeze }: StageSpec, i: number, residual: ModelSpec["residual"]) {
+function checkBottleneck(
+  { block, widths, gates = [], squeeze }: StageSpec,
+  i: number,
+  residual: ModelSpec["residual"],
+) {
   if (block !== "bottleneck") {
     if (squeeze !== undefined) throw new UsageError(`stage ${i}: only bottleneck blocks have a squeeze`);
     return;
@@ -142,7 +147,7 @@ function checkBottleneck({ block, widths, gates = [], squeeze }: StageSpec, i: n
 
 /**
  * Follows the residual stream along every route. A block adds its input as it is where no convolution fits its width; where that
- * is wider than its output it stays so, which bottleneck blocks can do and read, the others (whose norms are for a width) cannot.
+ * is wider than its output it stays so, which bottleneck blocks can do; plain convolutions can read it, other blocks (whose norms are for a width) cannot.
  */
 function checkStreams(spec: ModelSpec, n: number): void {
   let before: StemSpec | StageSpec = spec.stem;
@@ -154,11 +159,14 @@ function checkStreams(spec: ModelSpec, n: number): void {
       const where = `stage ${i}, block ${j}`;
       const same = fullWidth(before) === fullWidth(stage);
       const halves = j === 0 && stride === 2;
-      const adds = same && (spec.residual === true ? !(block === "bottleneck" && halves) : spec.residual && !halves);
-      if (block !== "bottleneck") {
+      const projects = halves && (block === "bottleneck" || spec.residual === "identity");
+      const adds = spec.residual !== false && block !== "conv" && same && !projects;
+      if (block !== "bottleneck" && block !== "conv") {
         const { widths: cin } = before;
         if (streams.some(({ slot, channels }) => channels > channelsAt(cin, slot))) {
-          throw new UsageError(`${where}: its input may be wider than the width in force, which only bottleneck blocks read`);
+          throw new UsageError(
+            `${where}: its input may be wider than the width in force, which only bottleneck and conv blocks read`,
+          );
         }
       }
       const next = new Map<string, (typeof streams)[number]>();

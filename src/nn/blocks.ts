@@ -135,7 +135,7 @@ function addShortcut<T>(exec: Exec<T>, walk: Walk<T>, { pool, conv, norm }: Shor
   walk.x = exec.add(walk.x, around, act);
 }
 
-/** `before`, then the gate if there is one, then `after`: the shape that all blocks share. */
+/** `before`, then the gate if there is one, then `after`: the shape that all blocks with a gate share. */
 function gatedSteps(
   declare: Declare,
   name: string,
@@ -230,6 +230,18 @@ export function invertedBlock(declare: Declare, name: string, shape: BlockShape)
       if (shortcut !== null) addShortcut(exec, walk, shortcut, "none");
     },
   );
+}
+
+/** Convolution, norm, act: what ends MobileNetV2. */
+export function convBlock(declare: Declare, name: string, shape: BlockShape): Step[] {
+  const { cin, cout, kernel, stride, norm, act, upstream } = shape;
+  const conv = declareConv(declare, `${name}.conv`, cin, cout, { kernel, stride });
+  const bn1 = declareNorm(declare, `${name}.bn1`, cout, norm, upstream);
+  return [
+    step(name, (exec, walk) => {
+      walk.x = exec.conv(walk.x, conv, bn1, act, walk.at);
+    }),
+  ];
 }
 
 /** Inner channels of a bottleneck block are its output's divided by this. */

@@ -32,7 +32,8 @@ export function coveringRoutes({ widths, gates }: Pick<Supernet, "widths" | "gat
     for (let slot = 0; slot < widths; slot++) {
       const order = Array.from({ length: widths }, (_, k) => k);
       random.shuffle(order);
-      routes.filter((route) => route.length === g && route[g - 1] === slot).forEach((route, i) => route.push(order[i]!));
+      const group = routes.filter((route) => route.length === g && route[g - 1] === slot);
+      for (const [i, route] of group.entries()) route.push(order[i]!);
     }
   }
   return routes;

@@ -8,7 +8,7 @@ import { encode as encodePng } from "fast-png";
 import { nativeIsas } from "../../src/backend/native.js";
 import { lambdaFor } from "../../src/engine/budget.js";
 import type { RawImage } from "../../src/image/raw.js";
-import { type Classification, type Network, listModels, load, type Width } from "../../src/index.js";
+import { type Classification, listModels, load, type Network, type Width } from "../../src/index.js";
 import { encodeModel, type ModelFile } from "../../src/io/model-file.js";
 import { readSafetensors, writeSafetensors } from "../../src/io/safetensors.js";
 import { build } from "../../src/models/build.js";
