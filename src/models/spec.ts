@@ -71,6 +71,10 @@ export function fullWidth({ widths, cutFrom }: Pick<StageSpec, "widths" | "cutFr
   return cutFrom ?? widest(widths);
 }
 
+export function gateCount(spec: ModelSpec): number {
+  return spec.stages.reduce((sum, { gates = [] }) => sum + gates.length, 0);
+}
+
 /** Channels of a block's first convolution where they are fixed, see `StageSpec.squeeze`. */
 export function squeezeOf({ squeeze, gates = [] }: StageSpec, block: number): number | null {
   return squeeze !== undefined && (gates.length === 0 || gates.includes(block)) ? squeeze : null;
