@@ -1,6 +1,6 @@
 /** A trained network, ready to classify: the public face of the engine. */
 import type { Backend } from "../backend/backend.js";
-import { madds } from "../cost/madds.js";
+import { gateCosts, madds } from "../cost/madds.js";
 import { ShapeError, UncalibratedError, UsageError } from "../errors.js";
 import { type ImageInput, readImage } from "../image/input.js";
 import { preprocess } from "../image/preprocess.js";
@@ -9,12 +9,12 @@ import type { Supernet } from "../models/build.js";
 import { networkOf } from "../models/file.js";
 import type { ModelSpec } from "../models/spec.js";
 import { allocSpan, readState } from "../models/state.js";
-import { channelsAt, type Slot } from "../nn/width.js";
+import { channelsAt, type Route, type Slot } from "../nn/width.js";
 import { costBias, lambdaFor } from "./budget.js";
 import { Plan } from "./plan.js";
 
-/** A width by number, or by name; `dynamic` lets the gate choose. */
-export type Width = number | "largest" | "smallest" | "dynamic";
+/** A width by number or by name; or a route, a width for each gate in order; `dynamic` lets the gates choose. */
+export type Width = number | "largest" | "smallest" | "dynamic" | readonly number[];
 
 export interface ClassifyOptions {
   /** Labels for each image, best first. Default 5. */
@@ -28,7 +28,7 @@ export interface ClassifyOptions {
 export interface Classification {
   /** Best first; scores are softmax probabilities. */
   labels: { label: string; score: number }[];
-  /** What each gate chose; empty at a fixed width. `channels`: output channels of the layer behind the gate. */
+  /** What each gate chose; empty at a fixed width or route. `channels`: output channels of the layer behind the gate. */
   route: { gate: string; width: number; channels: number }[];
   madds: number;
   /** Time in the engine, preprocessing not included; for several images at once the mean. */
@@ -135,12 +135,12 @@ export class Network {
     this.dispose();
   }
 
-  #run(batch: Float32Array, n: number, width: Slot | "dynamic", bias: readonly number[] | null) {
+  #run(batch: Float32Array, n: number, width: Route | "dynamic", bias: readonly (readonly number[])[] | null) {
     if (this.#disposed) throw new UsageError("this network was disposed of; load it again");
     const plan = this.#plan(n);
     const { f32 } = this.#backend;
     f32.set(batch, plan.input / 4);
-    if (bias !== null) plan.setBias(0, bias);
+    bias?.forEach((values, gate) => void plan.setBias(gate, values));
     const started = performance.now();
     const routes = width === "dynamic" ? plan.runDynamic(n) : plan.run(n, width);
     const ms = performance.now() - started;
@@ -159,7 +159,7 @@ export class Network {
     return plan;
   }
 
-  #width({ width, budget }: Pick<ClassifyOptions, "width" | "budget">): Slot | "dynamic" {
+  #width({ width, budget }: Pick<ClassifyOptions, "width" | "budget">): Route | "dynamic" {
     const highest = this.#net.widths - 1;
     const asked = width ?? (this.gated ? "dynamic" : highest);
     if (budget !== undefined && asked !== "dynamic") throw new UsageError("a budget needs the gate: leave width out");
@@ -168,6 +168,18 @@ export class Network {
       for (const { candidates } of this.#net.gates) candidates.forEach((k) => void this.#calibrated(k));
       return asked;
     }
+    if (typeof asked === "object") {
+      const gates = this.#net.gates.length;
+      if (asked.length !== gates) {
+        throw new UsageError(`width: expected a width for each of the ${gates} gates, got ${asked.length}`);
+      }
+      return asked.map((slot) => this.#slot(slot) as number);
+    }
+    return this.#slot(asked);
+  }
+
+  #slot(asked: number | "largest" | "smallest"): Slot {
+    const highest = this.#net.widths - 1;
     const slot = asked === "smallest" ? 0 : asked === "largest" && this.#net.largestIsNumbered ? highest : asked;
     if (slot !== "largest" && (!Number.isInteger(slot) || slot < 0 || slot > highest)) {
       throw new UsageError(`width: expected 0 to ${highest}, largest, smallest or dynamic, got ${slot}`);
@@ -183,10 +195,10 @@ export class Network {
     );
   }
 
-  #bias(budget: ClassifyOptions["budget"]): readonly number[] | null {
+  /** By gate. */
+  #bias(budget: ClassifyOptions["budget"]): readonly (readonly number[])[] | null {
     if (!this.gated) return null;
-    const gate = this.#net.gates[0]!;
-    if (budget === undefined) return gate.candidates.map(() => 0);
+    if (budget === undefined) return this.#net.gates.map(({ candidates }) => candidates.map(() => 0));
     const table = this.#file.calibration;
     if (table === undefined) throw new UsageError("this model has no budget table, so budget cannot be met");
     const lambda = lambdaFor(table, budget.madds);
@@ -196,14 +208,13 @@ export class Network {
         `budget: ${budget.madds} MAdds cannot be reached; this model spends ${Math.ceil(Math.min(...reach))} to ${Math.ceil(Math.max(...reach))}`,
       );
     }
-    const costs = gate.candidates.map((k) => madds(this.#net, k, true));
-    return costBias(lambda, costs);
+    return gateCosts(this.#net).map((costs) => costBias(lambda, costs));
   }
 
   #classification(
     logits: Float32Array,
     route: readonly number[] | undefined,
-    width: Slot | "dynamic",
+    width: Route | "dynamic",
     topK: number,
     ms: number,
   ): Classification {
@@ -213,7 +224,7 @@ export class Network {
       .map((label, c) => ({ label, score: Math.exp(logits[c]! - top) / sum }))
       .sort((a, b) => b.score - a.score)
       .slice(0, topK);
-    const cost = route === undefined ? madds(this.#net, width as Slot) : madds(this.#net, route, true);
+    const cost = route === undefined ? madds(this.#net, width as Route) : madds(this.#net, route, true);
     const steps = (route ?? []).map((chosen, g) => ({
       gate: this.#net.gates[g]!.name,
       width: chosen,

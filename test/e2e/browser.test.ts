@@ -11,7 +11,7 @@ import { encodeModel } from "../../src/io/model-file.js";
 import { Philox } from "../../src/random/philox.js";
 import { jpeg, temporaryFolder } from "../data/support.js";
 import { exif, withExif } from "../image/exif.js";
-import { inPage, ISOLATED, launch, skip } from "../support/chromium.js";
+import { ISOLATED, inPage, launch, skip } from "../support/chromium.js";
 import { sampleModel, stripes } from "../support/model.js";
 
 /** The nearest folder above with a package.json: the package that these tests are compiled in. */

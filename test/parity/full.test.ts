@@ -173,9 +173,9 @@ function trainStep(backend: Backend, student: ReadonlyMap<string, StoredTensor>)
   const stage1 = new Stage1(learner, { ...config, model_ema_decay: 0 }, setup.batch);
   const losses = stage1.backward(batch, input.labels, 0, {
     passes: [
-      { name: "largest", slot: "largest" },
-      ...setup.widths.map((slot) => ({ name: "random", slot }) as const),
-      { name: "smallest", slot: 0 },
+      { name: "largest", route: "largest" },
+      ...setup.widths.map((route) => ({ name: "random", route }) as const),
+      { name: "smallest", route: 0 },
     ],
     teacher: setup.teacher_widths,
     dropout: null,

@@ -34,7 +34,7 @@ function check(backend: Backend, folder: Folder, name: keyof typeof procedures, 
     if (!largest) continue;
     backend.arena.scope(() => {
       const weights = { span, grads: 0, transposed: null };
-      const options = { momentum: () => NORM_MOMENTUM, slot: "largest" } as const;
+      const options = { momentum: () => NORM_MOMENTUM, route: "largest" } as const;
       const exec = new TrainExec(new Tape(backend, false), weights, options);
       walkNetwork<Tensor>(net.steps, exec, images, "largest");
     });

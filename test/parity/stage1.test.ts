@@ -5,7 +5,7 @@ import type { Backend } from "../../src/backend/backend.js";
 import { Plan } from "../../src/engine/plan.js";
 import { walkNetwork } from "../../src/models/build.js";
 import { allocSpan, readState } from "../../src/models/state.js";
-import type { Slot } from "../../src/nn/width.js";
+import { type Route, type Slot, startOf } from "../../src/nn/width.js";
 import { crossEntropy, type Target } from "../../src/ops/loss.js";
 import { Tape } from "../../src/ops/tape.js";
 import type { Tensor } from "../../src/ops/tensor.js";
@@ -93,9 +93,9 @@ class Run {
     const { widths, teacher_widths, dropout } = this.setup[step];
     return {
       passes: [
-        { name: "largest", slot: "largest" },
-        ...widths.map((slot) => ({ name: "random", slot }) as const),
-        { name: "smallest", slot: 0 },
+        { name: "largest", route: "largest" },
+        ...widths.map((route) => ({ name: "random", route }) as const),
+        { name: "smallest", route: 0 },
       ],
       teacher: teacher_widths,
       dropout: dropout ? Float32Array.from(this.values.get("dropout")!.data) : null,
@@ -132,15 +132,15 @@ class Run {
   }
 
   /** Logits and loss of one pass on its own, on the batch's statistics; the running ones stay. */
-  pass(slot: Slot, target: Target, dropout: Float32Array | null): { logits: Float32Array; loss: number } {
+  pass(route: Route, target: Target, dropout: Float32Array | null): { logits: Float32Array; loss: number } {
     const { backend, net, learner, images, n } = this;
     return backend.arena.scope(() => {
       const tape = new Tape(backend);
       const factor = tape.tensor(n, 1, 1, dropout === null ? 1 : dropout.length / n, false);
       if (dropout !== null) backend.f32.set(dropout, factor.at / 4);
-      const options = { momentum: () => 0, slot, dropout: dropout === null ? null : factor };
+      const options = { momentum: () => 0, route, dropout: dropout === null ? null : factor };
       const exec = new TrainExec(tape, learner.weights, options);
-      const logits = walkNetwork<Tensor>(net.steps, exec, images, slot === "largest" ? slot : 0);
+      const logits = walkNetwork<Tensor>(net.steps, exec, images, startOf(route));
       return { logits: floatsAt(backend, logits.at, logits.size), loss: crossEntropy(tape, logits, target) };
     });
   }
@@ -169,8 +169,8 @@ class Run {
         smallest: soft(mean),
       };
       let random = 0;
-      for (const { name, slot } of passes) {
-        const { logits, loss } = this.pass(slot, targets[name], name === "largest" ? dropout : null);
+      for (const { name, route } of passes) {
+        const { logits, loss } = this.pass(route, targets[name], name === "largest" ? dropout : null);
         const label = name === "random" ? `random${random++}` : name;
         this.near(`${step}.logits.${label}`, logits);
         this.comparison.near(`${step}.loss.${label}`, [loss], [this.losses[`${step}.loss.${label}`]!]);
