@@ -6,7 +6,8 @@ import { FormatError } from "../../src/errors.js";
 import { decodeImage } from "../../src/image/decode-node.js";
 import { luma } from "../../src/image/pixels.js";
 import { Philox } from "../../src/random/philox.js";
-import { askPillow, findPillow, load, recordedCases } from "./pillow.js";
+import { pythonWith } from "../support/python.js";
+import { askPillow, load, recordedCases } from "./pillow.js";
 import { chunk, header, type PngSpec, rawRows, SIGNATURE, samplesPerPixel, writePng } from "./png-writer.js";
 
 const kinds = (
@@ -76,7 +77,7 @@ describe("PNG", () => {
     }
   }
 
-  const python = findPillow();
+  const python = pythonWith("PIL");
   it("every kind agrees with the Pillow installed here", {
     skip: python === null && "no python3 with Pillow here",
   }, async () => {

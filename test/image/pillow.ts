@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { rotate as affineRotate, affine } from "../../src/data/augment/affine.js";
+import { affine, rotate as affineRotate } from "../../src/data/augment/affine.js";
 import { brightness, color, contrast, sharpness } from "../../src/data/augment/enhance.js";
 import { autoContrast, equalize, invert, posterize, solarize, solarizeAdd } from "../../src/data/augment/tone.js";
 import { decodeImage } from "../../src/image/decode-node.js";
@@ -38,12 +38,6 @@ export const load = (image: StoredImage): Pixels => ({
 
 export function recordedCases(): Case[] {
   return JSON.parse(readFileSync(new URL("pillow.json", fixtures), "utf8")).cases;
-}
-
-/** A Python that has Pillow; null: none here. */
-export function findPillow(): string | null {
-  const found = ["python3", "/usr/bin/python3"].find((python) => spawnSync(python, ["-c", "import PIL"]).status === 0);
-  return found ?? null;
 }
 
 export function askPillow(python: string, cases: Case[]): Case[] {

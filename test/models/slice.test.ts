@@ -10,56 +10,15 @@ import { encodeModel, type ModelFile } from "../../src/io/model-file.js";
 import { build } from "../../src/models/build.js";
 import { sliceModel } from "../../src/models/slice.js";
 import { checkSpec, type ModelSpec } from "../../src/models/spec.js";
-import { writeState } from "../../src/models/state.js";
 import type { Slot } from "../../src/nn/width.js";
-import { randomImages, randomSpan, smallSpecs } from "../support/networks.js";
+import { gateWithin, randomImages, randomModel, smallSpecs } from "../support/networks.js";
 
 const N = 3;
-
-/** What only this part meets: the width changes within a stage, where the residual sum adds a narrower input. */
-const gateWithin: ModelSpec = {
-  description: "first gate past the first block of its stage, residual",
-  input: { height: 12, width: 12, channels: 3 },
-  stem: { kernel: 3, stride: 1, widths: [6, 10] },
-  stages: [
-    { block: "separable", repeat: 1, kernel: 3, stride: 1, widths: [8, 12] },
-    { block: "inverted", repeat: 4, kernel: 3, stride: 2, widths: [8, 12, 20, 28], gates: [2], expansion: 3 },
-    { block: "separable", repeat: 2, kernel: 3, stride: 1, widths: [12, 20, 28, 36], gates: [0] },
-  ],
-  act: "swish",
-  norm: "bn",
-  attention: 0.5,
-  residual: true,
-  classes: 5,
-  candidates: null,
-};
 
 const backend = await openBackend({ device: "wasm", threads: 1 });
 after(() => backend.dispose());
 
-/** Random weights of a network, all its widths taken for measured. */
-function fileOf(spec: ModelSpec, seed = 0): ModelFile & { calibrated: Slot[] } {
-  const net = build(spec);
-  const { height, width, channels } = spec.input;
-  const span = randomSpan(backend, net, seed);
-  const tensors = writeState(backend, net, span);
-  backend.arena.free(span);
-  return {
-    model: { name: "sample", spec },
-    classes: Array.from({ length: spec.classes }, (_, c) => `class ${c}`),
-    preprocessing: {
-      ...{ height, width, channels },
-      mean: Array(channels).fill(0.5),
-      std: Array(channels).fill(0.5),
-      interpolation: "bilinear",
-      cropPct: 1,
-    },
-    candidates: [...(net.gates[0]?.candidates ?? [])],
-    calibrated: [...Array(net.widths).keys(), ...(net.largestIsNumbered ? [] : ["largest" as const])],
-    tensors,
-  };
-}
-
+const fileOf = (spec: ModelSpec, seed = 0) => randomModel(backend, spec, seed);
 const specOf = ({ model }: ModelFile) => model.spec as ModelSpec;
 
 async function logitsOf(file: ModelFile, device: "native" | "wasm", images: Float32Array, slots: readonly Slot[]) {
