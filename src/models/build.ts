@@ -141,6 +141,16 @@ export function splitAtGate(net: Supernet): { head: readonly Step[]; tail: reado
   return { head: net.steps.slice(0, at), tail: net.steps.slice(at) };
 }
 
+/** Steps up to and including each gate, then the rest. */
+export function cutAtGates(steps: readonly Step[]): Step[][] {
+  const segments: Step[][] = [[]];
+  for (const step of steps) {
+    segments[segments.length - 1]!.push(step);
+    if (step.gate !== null) segments.push([]);
+  }
+  return segments;
+}
+
 function slimsOnlyBehindGates(spec: ModelSpec): boolean {
   const gated = spec.stages.findIndex((stage) => (stage.gates ?? []).length > 0);
   // Blocks before the gate inside its own stage run at that stage's widths too.
