@@ -2,8 +2,9 @@
  * Model file → ONNX. Input `input`: images (N, C, H, W), normalised; output `logits`: (N, classes).
  *
  * One width: any N. Dynamic: N = 1 and a second output `route`, the width that each gate chose. ONNX has no convolution of
- * a width that is known at run time alone, so behind a gate there is an `If` over whole segments, one for each width to choose (for
- * several gates, one for each pair of widths before and behind), with copies of the weights: the file grows with their number.
+ * a width that is known at run time alone. So behind a gate there is an `If` over whole segments, one for each width to choose
+ * (for several gates, one for each pair of what may come and what is chosen), with copies of the weights: the file grows with
+ * their number.
  */
 import { UsageError } from "../errors.js";
 import { checkTensors, type ModelFile, selectTensors } from "../io/model-file.js";
@@ -24,9 +25,9 @@ export interface OnnxModel {
 }
 
 /**
- * A model with its gates; one without, of one width, as that. UsageError where several widths have no trained gate to choose, or
- * where the weights are more than an ONNX file can hold; UncalibratedError where a width was never measured, FormatError where
- * the file's parts do not fit each other.
+ * A model with its gates; one without, of one width, as that. UsageError where several widths have no trained gate to choose,
+ * or where the weights are more than an ONNX file can hold; UncalibratedError where a width was never measured, FormatError
+ * where the file's parts do not fit each other.
  */
 export function onnxModel(file: ModelFile): OnnxModel {
   const { height: h, width: w, channels: c } = file.preprocessing;
@@ -80,9 +81,9 @@ function routed(file: ModelFile, net: Supernet, graph: Graph, image: Activations
   };
   const [head, ...segments] = cutAtGates(net.steps);
   const routes: string[] = [];
-  // What may come to the next gate, and the number of the one that does.
+  // What may come to the next gate; for each way through the last one, which of them it leads to.
   let arrivals = [walkSegment(head!, graph, startWalk(image, 0))];
-  let arrived: string | null = null;
+  let last: { way: string; leadsTo: number[] } | null = null;
   segments.forEach((steps, g) => {
     const { name, candidates } = net.gates[g]!;
     const count = candidates.length;
@@ -90,33 +91,27 @@ function routed(file: ModelFile, net: Supernet, graph: Graph, image: Activations
     const choice = graph.node("ArgMax", `${name}.choice`, [scores], { axis: 1, keepdims: 0 });
     routes.push(graph.node("Gather", `${name}.width`, [graph.integers(`${name}.widths`, candidates), choice]));
     let way = choice;
-    if (arrived !== null) {
-      const first = graph.node("Mul", `${name}.first`, [arrived, graph.integers(`${name}.count`, [count])]);
+    if (last !== null) {
+      const arrived = graph.node("Gather", `${name}.arrived`, [graph.integers("ways", last.leadsTo), last.way]);
+      const first = graph.node("Mul", `${name}.first`, [arrived, graph.integers("count", [count])]);
       way = graph.node("Add", `${name}.way`, [first, choice]);
     }
-    // Sizes behind a gate are those of the width chosen, whatever came to it.
-    const leaving: Arrival[] = [];
+    const leaving = new Map<string, Arrival>();
+    const leadsTo: number[] = [];
     const outputs = graph.choose(way, arrivals.length * count, (i, branch) => {
       const { walk } = arrivals[Math.floor(i / count)]!;
       const arrival = walkSegment(steps, branch, { ...walk, at: passGate(walk.at, candidates[i % count]!) });
-      checkWidth(leaving[i % count], arrival, name);
-      leaving[i % count] = arrival;
+      // Ways that leave the same sizes at the same width are one to all that follows.
+      const key = [arrival.walk.at.slot, arrival.walk.x.c, arrival.walk.input?.c].join(" ");
+      if (!leaving.has(key)) leaving.set(key, arrival);
+      leadsTo.push([...leaving.keys()].indexOf(key));
       return crossing(arrival);
     });
-    arrivals = leaving.map((arrival) => renamed(arrival, outputs));
-    arrived = choice;
+    arrivals = [...leaving.values()].map((arrival) => renamed(arrival, outputs));
+    last = { way, leadsTo };
   });
   const route = graph.node("Concat", "route", routes, { axis: 0 });
   return { logits: arrivals[0]!.walk.x, route: [{ name: route, type: "int64", dims: [routes.length] }] };
-}
-
-/** Sizes behind a gate may depend on its own choice only: an output of `If` that something follows has one width a branch. */
-function checkWidth(other: Arrival | undefined, { walk, scores }: Arrival, gate: string): void {
-  if (other === undefined || scores === null) return;
-  if (other.walk.x.c === walk.x.c && other.walk.input?.c === walk.input?.c) return;
-  throw new UsageError(
-    `behind ${gate} the width depends on earlier gates too, through a residual sum; no ONNX of all routes: give one with --width`,
-  );
 }
 
 /** What passes from an arrival into what follows. */

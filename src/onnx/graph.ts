@@ -1,4 +1,4 @@
-/** An ONNX graph while it is written down: nodes, weights, names. It knows no layer and no width; encode-node.ts makes bytes of it. */
+/** An ONNX graph while it is written down: nodes, weights, names. Knows no layer and no width; encode-node.ts makes bytes of it. */
 
 /** A whole number, a list of them, a graph, or a float. */
 export type Attribute = number | readonly number[] | Graph | { readonly float: number };
