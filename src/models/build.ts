@@ -31,6 +31,12 @@ export function topSlot(net: Supernet): Slot {
   return net.largestIsNumbered ? net.widths - 1 : "largest";
 }
 
+/** Every slot, `largest` only where it is another network than the widest numbered width. */
+export function slotsOf(net: Pick<Supernet, "widths" | "largestIsNumbered">): Slot[] {
+  const numbered = Array.from({ length: net.widths }, (_, k): Slot => k);
+  return net.largestIsNumbered ? numbered : [...numbered, "largest"];
+}
+
 export function build(spec: ModelSpec): Supernet {
   checkSpec(spec);
   const widths = widthCount(spec);

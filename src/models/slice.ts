@@ -50,7 +50,7 @@ function checkSlot(net: Supernet, asked: Slot, calibrated: readonly Slot[]): Slo
 }
 
 /** The table whose rows have the one width that `slot` stands for. */
-function narrowSpec({ gate: _, ...spec }: ModelSpec, slot: Slot): ModelSpec {
+export function narrowSpec({ gate: _, ...spec }: ModelSpec, slot: Slot): ModelSpec {
   let at: Slot = slot === "largest" ? slot : 0; // before the first gate
   const stem = narrowRow(spec.stem, at);
   const stages = spec.stages.flatMap(({ gates = [], ...stage }) => {

@@ -19,6 +19,7 @@ function defaultAugment(size: number): AugmentConfig {
 export function defaultConfig(model: string): TrainConfig {
   return {
     model,
+    init: null,
     data: "",
     output: `runs/${model}`,
     seed: 0,

@@ -3,7 +3,7 @@
  * batches, `largest` included, on clean images; the published code keeps its momentum and leaves `largest` out.
  */
 import type { Backend } from "../backend/backend.js";
-import { type Supernet, splitAtGate, walkOn } from "../models/build.js";
+import { type Supernet, slotsOf, splitAtGate, walkOn } from "../models/build.js";
 import { NORM_MOMENTUM, type Norm } from "../nn/layers.js";
 import type { Slot } from "../nn/width.js";
 import { Tape } from "../ops/tape.js";
@@ -13,8 +13,7 @@ import { TrainExec } from "./forward.js";
 
 /** The widths that a recalibration measures. */
 export function calibratedSlots(net: Supernet, compat: TrainConfig["compat"]): Slot[] {
-  const numbered = Array.from({ length: net.widths }, (_, k): Slot => k);
-  return compat === "published" || net.largestIsNumbered ? numbered : [...numbered, "largest"];
+  return slotsOf(net).filter((slot) => compat === "paper" || slot !== "largest");
 }
 
 export class Recalibration {

@@ -1,0 +1,132 @@
+/** `init`: a run's first weights from a file. One of our models of the same table, or a plain network that is one of its widths. */
+import { isDeepStrictEqual } from "node:util";
+import type { Backend } from "../backend/backend.js";
+import { FormatError, UsageError } from "../errors.js";
+import { readBytes } from "../io/files-node.js";
+import { checkTensors, decodeModel, isModel, type ModelFile, selectTensors } from "../io/model-file.js";
+import { naming } from "../io/place.js";
+import type { StoredTensor } from "../io/safetensors.js";
+import { readCheckpoint } from "../io/torch/checkpoint.js";
+import { type Supernet, slotsOf } from "../models/build.js";
+import { networkOf } from "../models/file.js";
+import { networkTensors } from "../models/import.js";
+import { findPlain, inherit, inheritPlain } from "../models/inherit.js";
+import { narrowSpec } from "../models/slice.js";
+import type { ModelSpec, StageSpec, StemSpec } from "../models/spec.js";
+import type { Slot } from "../nn/width.js";
+
+export interface Init {
+  /** What the weights were made for; null where the file does not say. */
+  readonly preprocessing: ModelFile["preprocessing"] | null;
+  /** What is taken and what is not, in words. */
+  readonly facts: readonly string[];
+  /** Writes the weights over a random start. */
+  fill(backend: Backend, span: number): void;
+}
+
+/** The network to start, its name, and the labels that it is to tell apart. */
+interface Target {
+  net: Supernet;
+  model: string;
+  classes: readonly string[];
+}
+
+/**
+ * Reads and judges a file: a model file, or a checkpoint as `dsnet import` reads them. Throws UsageError (no such file, a network
+ * of another table), FormatError (neither, broken, or its tensors fit no width; it names them), StorageError.
+ */
+export async function openInit(path: string, target: Target): Promise<Init> {
+  const bytes = await readBytes(path);
+  return naming(path, () => {
+    if (isModel(bytes)) return fromModel(path, decodeModel(bytes), target);
+    const { weights } = naming("neither a model of dsnet nor a checkpoint", () => readCheckpoint(bytes));
+    const tensors = networkTensors(weights);
+    if ([...tensors.keys()].some((name) => name.includes(".aux_bn.1."))) {
+      throw new FormatError(`Norms of several widths: a supernet's checkpoint. Convert it first, by "dsnet import".`);
+    }
+    const { net } = target;
+    // Nobody knows what its logits stand for; as a start they are as good as random ones.
+    const classifier = tensors.get("classifier.weight")?.shape[0] === net.spec.classes;
+    return fromPlain(path, tensors, slotsOf(net), target, { classifier, preprocessing: null });
+  });
+}
+
+function fromModel(path: string, file: ModelFile, target: Target): Init {
+  const { net, model } = target;
+  const source = networkOf(file);
+  const classifier = isDeepStrictEqual(file.classes, target.classes);
+  const { preprocessing } = file;
+  const tensors = selectTensors(file.tensors, "parameters");
+  checkTensors(new Map(source.layout.params.map((p) => [p.name, p.fileShape])), tensors);
+  const other = differences(net.spec, source.spec);
+  if (other.length === 0) return fromSame(path, tensors, source, target, { classifier, preprocessing });
+  const slots = slotsOf(net).map((slot) => {
+    const { attention } = source.spec; // its absence is allowed, its size shows in the tensors
+    return { slot, other: differences({ ...narrowSpec(net.spec, slot), attention }, source.spec) };
+  });
+  const same = slots.filter((one) => one.other.length === 0).map(({ slot }) => slot);
+  if (same.length > 0) return fromPlain(path, tensors, same, target, { classifier, preprocessing });
+  const nearest = slots.reduce((least, one) => (one.other.length < least.length ? one.other : least), other);
+  throw new UsageError(
+    `init: expected a ${model} or one width of it, ${path} is a ${file.model.name}: other ${nearest.join(", ")}. ` +
+      "Use the --model and --norm that it was made with",
+  );
+}
+
+interface Kept {
+  /** Whether the classifier is taken too. */
+  classifier: boolean;
+  preprocessing: Init["preprocessing"];
+}
+
+type Tensors = ReadonlyMap<string, StoredTensor>;
+
+function fromSame(path: string, tensors: Tensors, source: Supernet, { net }: Target, kept: Kept): Init {
+  const { classifier: head } = net;
+  const gates = (of: Supernet) => [of.spec.gate, of.gates.map(({ candidates }) => candidates)];
+  const gate = isDeepStrictEqual(gates(net), gates(source));
+  return {
+    preprocessing: kept.preprocessing,
+    facts: [
+      `all weights of ${path}`,
+      ...(gate ? [] : ["a new gate: it has other candidates"]),
+      ...classifierFacts(net, kept),
+    ],
+    fill: (backend, span) =>
+      inherit(backend, net, span, tensors, (param) => {
+        if (param === head.weight || param === head.bias) return kept.classifier;
+        return gate || !param.role.startsWith("gate");
+      }),
+  };
+}
+
+function fromPlain(path: string, tensors: Tensors, slots: readonly Slot[], { net }: Target, kept: Kept): Init {
+  const plain = findPlain(net, tensors, slots);
+  const identity = net.spec.attention > 0 && plain.net.spec.attention === 0;
+  return {
+    preprocessing: kept.preprocessing,
+    facts: [
+      `${path} as width ${plain.slot}, its best channels first`,
+      ...(identity ? ["attention that starts as the identity"] : []),
+      ...classifierFacts(net, kept),
+    ],
+    fill: (backend, span) => inheritPlain(backend, net, span, plain, kept),
+  };
+}
+
+function classifierFacts({ spec }: Supernet, { classifier }: Kept): string[] {
+  return classifier ? [] : [`a new classifier for ${spec.classes} classes`];
+}
+
+/** What makes two tables other networks, apart from the image's size, the classes and the gates' heads. */
+function differences(wanted: ModelSpec, got: ModelSpec): string[] {
+  const uncut = <R extends StemSpec | StageSpec>({ cutFrom: _, ...row }: R) => row;
+  const parts = ({ input, stem, stages, act, norm, attention, residual }: ModelSpec): Record<string, unknown> => ({
+    ...{ "input channels": input.channels, act, norm, attention, residual },
+    ...{ stem: uncut(stem), stages: stages.map(uncut) },
+  });
+  const [ours, theirs] = [parts(wanted), parts(got)];
+  return Object.keys(ours)
+    .filter((key) => !isDeepStrictEqual(ours[key], theirs[key]))
+    .map((key) => (typeof ours[key] === "object" ? key : `${key} (${theirs[key]}, not ${ours[key]})`));
+}
