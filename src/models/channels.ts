@@ -115,7 +115,8 @@ export function sortChannels(net: Supernet, tensors: Tensors): Map<string, Store
     sort(weight, out, inputs);
     if (bias !== null) sort(bias, out);
     if (norm === null) continue;
-    for (const param of [norm.weight, norm.bias, ...norm.stats.flatMap(({ mean, var: v }) => [mean, v])]) sort(param, out);
+    for (const param of [norm.weight, norm.bias, ...norm.stats.flatMap(({ mean, var: v }) => [mean, v])])
+      sort(param, out);
   }
   return sorted;
 }
@@ -124,17 +125,20 @@ export function sortChannels(net: Supernet, tensors: Tensors): Map<string, Store
 function importances(layers: readonly Layer[], tensors: Tensors): Map<Channels, Float64Array> {
   const gains = new Map<Channels, Float64Array>();
   const reading = new Map<Channels, Float64Array>();
-  const add = (sums: Map<Channels, Float64Array>, { root }: Channels, channel: number, value: number) => {
-    if (!sums.has(root)) sums.set(root, new Float64Array(Math.max(...root.counts)));
-    sums.get(root)![channel]! += Math.abs(value);
+  /** Adds the magnitudes of a parameter's values, whose channels are along the axis with `stride`. */
+  const sum = (sums: typeof gains, { root }: Channels, param: Param, stride: number, channels: number) => {
+    const row = sums.get(root) ?? new Float64Array(Math.max(...root.counts, channels));
+    asFloat32(tensors.get(param.name)!).forEach((value, at) => {
+      row[Math.floor(at / stride) % channels]! += Math.abs(value);
+    });
+    sums.set(root, row);
   };
   for (const { weight, norm, in: inputs, out, attention } of layers) {
-    if (norm !== null) asFloat32(tensors.get(norm.weight.name)!).forEach((gain, c) => add(gains, out, c, gain));
-    if (inputs === null || inputs.root.counts.size === 0 || attention !== null) continue;
-    const [, i, kh, kw] = weight.shape as [number, number, number, number];
-    asFloat32(tensors.get(weight.name)!).forEach((w, at) => add(reading, inputs, Math.floor(at / (kh * kw)) % i, w));
+    if (norm !== null) sum(gains, out, norm.weight, 1, norm.weight.size);
+    const [, channels, kh, kw] = weight.shape as [number, number, number, number];
+    if (inputs !== null && attention === null) sum(reading, inputs, weight, kh * kw, channels);
   }
-  return new Map([...gains].map(([root, sums]) => [root, sums.map((gain, c) => gain * reading.get(root)![c]!)]));
+  return new Map([...gains].map(([root, row]) => [root, row.map((gain, c) => gain * reading.get(root)![c]!)]));
 }
 
 /**

@@ -7,7 +7,7 @@ import type { StoredTensor } from "../io/safetensors.js";
 import { type Checkpoint, type CheckpointOptions, readCheckpoint } from "../io/torch/checkpoint.js";
 import type { Param } from "../nn/parameters.js";
 import type { Slot } from "../nn/width.js";
-import { build, paramsAlong, slotsOf, type Supernet } from "./build.js";
+import { build, paramsAlong, type Supernet, slotsOf } from "./build.js";
 import { listModels, modelSpec } from "./registry.js";
 import type { ModelSpec } from "./spec.js";
 

@@ -9,24 +9,35 @@ import { checkTensors } from "../io/model-file.js";
 import type { StoredTensor } from "../io/safetensors.js";
 import type { Param } from "../nn/parameters.js";
 import type { Slot } from "../nn/width.js";
-import { build, slotsOf, type Supernet } from "./build.js";
+import { build, type Supernet, slotsOf } from "./build.js";
 import { layersAlong, sortChannels } from "./channels.js";
 import { narrowSpec } from "./slice.js";
 import { part } from "./state.js";
 
 type Tensors = ReadonlyMap<string, StoredTensor>;
 
-/** Takes every parameter that `wanted` holds for, by name. */
-export function inherit(
-  backend: Backend,
-  net: Supernet,
-  span: number,
-  tensors: Tensors,
-  wanted: (param: Param) => boolean,
-): void {
+/** What is taken besides the layers that every network of a table has. A classifier that is not taken starts at zero. */
+export interface Taken {
+  classifier: boolean;
+  gate: boolean;
+}
+
+/** Takes the parameters by name. */
+export function inherit(backend: Backend, net: Supernet, span: number, tensors: Tensors, taken: Taken): void {
+  const { weight, bias } = net.classifier;
   for (const param of net.layout.params) {
-    if (wanted(param)) param.pack(asFloat32(tensors.get(param.name)!), part(backend, span, param));
+    const own = param === weight || param === bias ? !taken.classifier : !taken.gate && param.role.startsWith("gate");
+    if (!own) param.pack(asFloat32(tensors.get(param.name)!), part(backend, span, param));
   }
+  if (!taken.classifier) clearClassifier(backend, net, span);
+}
+
+/**
+ * Trained features are large, and random weights on them make confident mistakes, whose first gradients spoil the features. With
+ * zeros every class is as likely as another.
+ */
+function clearClassifier(backend: Backend, { classifier }: Supernet, span: number): void {
+  part(backend, span, classifier.weight).fill(0);
 }
 
 /** A network of a single width, and the supernet's width that it is. */
@@ -71,14 +82,14 @@ export function findPlain(net: Supernet, tensors: Tensors, slots: readonly Slot[
 /**
  * Puts a plain network into the prefix of a supernet's weights, its best channels first, so that the supernet at `slot` is the
  * plain network's function. Its norm statistics stand for those of every width, until they are measured. Where it has no
- * attention, the supernet's start as the identity. `classifier`: whether to take that too.
+ * attention, the supernet's start as the identity. The gates' heads stay as they are.
  */
 export function inheritPlain(
   backend: Backend,
   net: Supernet,
   span: number,
   plain: PlainNetwork,
-  { classifier }: { classifier: boolean },
+  { classifier }: Pick<Taken, "classifier">,
 ): void {
   const tensors = sortChannels(plain.net, plain.tensors);
   const fill = (param: Param, source: Param, factor = 1) =>
@@ -93,7 +104,10 @@ export function inheritPlain(
       continue;
     }
     const source = sources.next().value!;
-    if (weight === net.classifier.weight && !classifier) continue;
+    if (weight === net.classifier.weight && !classifier) {
+      clearClassifier(backend, net, span);
+      continue;
+    }
     fill(weight, source.weight, !attention && scaled ? 2 : 1);
     if (bias !== null) fill(bias, source.bias!);
     if (norm === null) continue;

@@ -82,7 +82,6 @@ interface Kept {
 type Tensors = ReadonlyMap<string, StoredTensor>;
 
 function fromSame(path: string, tensors: Tensors, source: Supernet, { net }: Target, kept: Kept): Init {
-  const { classifier: head } = net;
   const gates = (of: Supernet) => [of.spec.gate, of.gates.map(({ candidates }) => candidates)];
   const gate = isDeepStrictEqual(gates(net), gates(source));
   return {
@@ -92,11 +91,7 @@ function fromSame(path: string, tensors: Tensors, source: Supernet, { net }: Tar
       ...(gate ? [] : ["a new gate: it has other candidates"]),
       ...classifierFacts(net, kept),
     ],
-    fill: (backend, span) =>
-      inherit(backend, net, span, tensors, (param) => {
-        if (param === head.weight || param === head.bias) return kept.classifier;
-        return gate || !param.role.startsWith("gate");
-      }),
+    fill: (backend, span) => inherit(backend, net, span, tensors, { ...kept, gate }),
   };
 }
 
