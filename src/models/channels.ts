@@ -43,7 +43,7 @@ export interface Layer {
   readonly out: Channels;
   /** The layer whose activation it reads. */
   readonly reads: Layer | null;
-  /** Whether that came by way of an attention's factors. */
+  /** Whether that came by way of an attention's factors: a convolution reads the product, no sum does. */
   readonly scaled: boolean;
   /** Its part in an attention, if any. */
   attention: "reduce" | "expand" | null;
@@ -100,8 +100,9 @@ type Tensors = ReadonlyMap<string, StoredTensor>;
  * order of sums. Image, logits and the attentions' reduced features keep their order.
  *
  * A channel's importance is how far it moves what reads it: the gain |γ| of its norm, times the L1 norm of the weights that
- * multiply it (as in Cai et al., "Once-for-All", 2020). The filters' own L1 norm, which is common in pruning, says little where
- * a norm follows that undoes their scale.
+ * multiply it (by which "Once-for-All", Cai et al. 2020, sorts). The filters' own L1 norm, which is common in pruning, says
+ * little where a norm follows that undoes their scale. Top-1 of widths 1 to 4 of a plain ds_mbnet_28 trained on Fashion-MNIST,
+ * statistics measured, no further training: 76 82 85 86 %; by L1 norm of the filters 60 82 84 86; as it came 51 72 81 85.
  */
 export function sortChannels(net: Supernet, tensors: Tensors): Map<string, StoredTensor> {
   const layers = layersAlong(net, 0);
@@ -115,8 +116,12 @@ export function sortChannels(net: Supernet, tensors: Tensors): Map<string, Store
     sort(weight, out, inputs);
     if (bias !== null) sort(bias, out);
     if (norm === null) continue;
-    for (const param of [norm.weight, norm.bias, ...norm.stats.flatMap(({ mean, var: v }) => [mean, v])])
-      sort(param, out);
+    sort(norm.weight, out);
+    sort(norm.bias, out);
+    for (const { mean, var: variance } of norm.stats) {
+      sort(mean, out);
+      sort(variance, out);
+    }
   }
   return sorted;
 }

@@ -47,25 +47,24 @@ export async function openInit(path: string, target: Target): Promise<Init> {
     const { net } = target;
     // Nobody knows what its logits stand for; as a start they are as good as random ones.
     const classifier = tensors.get("classifier.weight")?.shape[0] === net.spec.classes;
-    return fromPlain(path, tensors, slotsOf(net), target, { classifier, preprocessing: null });
+    return { preprocessing: null, ...fromPlain(path, tensors, slotsOf(net), net, classifier) };
   });
 }
 
-function fromModel(path: string, file: ModelFile, target: Target): Init {
-  const { net, model } = target;
+function fromModel(path: string, file: ModelFile, { net, model, classes }: Target): Init {
   const source = networkOf(file);
-  const classifier = isDeepStrictEqual(file.classes, target.classes);
-  const { preprocessing } = file;
   const tensors = selectTensors(file.tensors, "parameters");
   checkTensors(new Map(source.layout.params.map((p) => [p.name, p.fileShape])), tensors);
+  const classifier = isDeepStrictEqual(file.classes, classes);
+  const { preprocessing } = file;
   const other = differences(net.spec, source.spec);
-  if (other.length === 0) return fromSame(path, tensors, source, target, { classifier, preprocessing });
+  if (other.length === 0) return { preprocessing, ...fromSame(path, tensors, source, net, classifier) };
   const slots = slotsOf(net).map((slot) => {
     const { attention } = source.spec; // its absence is allowed, its size shows in the tensors
     return { slot, other: differences({ ...narrowSpec(net.spec, slot), attention }, source.spec) };
   });
   const same = slots.filter((one) => one.other.length === 0).map(({ slot }) => slot);
-  if (same.length > 0) return fromPlain(path, tensors, same, target, { classifier, preprocessing });
+  if (same.length > 0) return { preprocessing, ...fromPlain(path, tensors, same, net, classifier) };
   const nearest = slots.reduce((least, one) => (one.other.length < least.length ? one.other : least), other);
   throw new UsageError(
     `init: expected a ${model} or one width of it, ${path} is a ${file.model.name}: other ${nearest.join(", ")}. ` +
@@ -73,44 +72,38 @@ function fromModel(path: string, file: ModelFile, target: Target): Init {
   );
 }
 
-interface Kept {
-  /** Whether the classifier is taken too. */
-  classifier: boolean;
-  preprocessing: Init["preprocessing"];
-}
-
 type Tensors = ReadonlyMap<string, StoredTensor>;
+type Start = Pick<Init, "facts" | "fill">;
 
-function fromSame(path: string, tensors: Tensors, source: Supernet, { net }: Target, kept: Kept): Init {
+/** `classifier`: whether to take that too. */
+function fromSame(path: string, tensors: Tensors, source: Supernet, net: Supernet, classifier: boolean): Start {
   const gates = (of: Supernet) => [of.spec.gate, of.gates.map(({ candidates }) => candidates)];
   const gate = isDeepStrictEqual(gates(net), gates(source));
   return {
-    preprocessing: kept.preprocessing,
     facts: [
       `all weights of ${path}`,
       ...(gate ? [] : ["a new gate: it has other candidates"]),
-      ...classifierFacts(net, kept),
+      ...classifierFacts(net, classifier),
     ],
-    fill: (backend, span) => inherit(backend, net, span, tensors, { ...kept, gate }),
+    fill: (backend, span) => inherit(backend, net, span, tensors, { classifier, gate }),
   };
 }
 
-function fromPlain(path: string, tensors: Tensors, slots: readonly Slot[], { net }: Target, kept: Kept): Init {
+function fromPlain(path: string, tensors: Tensors, slots: readonly Slot[], net: Supernet, classifier: boolean): Start {
   const plain = findPlain(net, tensors, slots);
   const identity = net.spec.attention > 0 && plain.net.spec.attention === 0;
   return {
-    preprocessing: kept.preprocessing,
     facts: [
       `${path} as width ${plain.slot}, its best channels first`,
       ...(identity ? ["attention that starts as the identity"] : []),
-      ...classifierFacts(net, kept),
+      ...classifierFacts(net, classifier),
     ],
-    fill: (backend, span) => inheritPlain(backend, net, span, plain, kept),
+    fill: (backend, span) => inheritPlain(backend, net, span, plain, { classifier }),
   };
 }
 
-function classifierFacts({ spec }: Supernet, { classifier }: Kept): string[] {
-  return classifier ? [] : [`a new classifier for ${spec.classes} classes`];
+function classifierFacts({ spec }: Supernet, taken: boolean): string[] {
+  return taken ? [] : [`a new classifier for ${spec.classes} classes`];
 }
 
 /** What makes two tables other networks, apart from the image's size, the classes and the gates' heads. */

@@ -33,7 +33,7 @@ const residual: ModelSpec = {
   stem: { kernel: 3, stride: 1, widths: [6, 10] },
   stages: [
     { block: "separable", repeat: 1, kernel: 3, stride: 1, widths: [8, 12] },
-    { block: "inverted", repeat: 4, kernel: 3, stride: 2, widths: [8, 12, 20, 28], gates: [2], expansion: 3 },
+    { block: "inverted", repeat: 4, kernel: 3, stride: 2, widths: [12, 16, 20, 28], gates: [2], expansion: 3 },
     { block: "separable", repeat: 2, kernel: 3, stride: 1, widths: [12, 20, 28, 36], gates: [0] },
   ],
   act: "swish",
@@ -216,6 +216,20 @@ describe("a start from a plain network", () => {
     const sums = (of: Tensors, c: number) => filters(of, c).sort((a, b) => a - b);
     assert.deepEqual(sums(sorted, 0), sums(tensors, 7));
     assert.notDeepEqual(filters(sorted, 0), filters(tensors, 7));
+  });
+
+  it("keeps a narrow prefix a prefix, however important the channels are that a sum adds to it", () => {
+    for (const norm of ["bn", "gn"] as const) {
+      const table: ModelSpec = { ...residual, norm };
+      const { net: plain, tensors } = plainNetwork(table, 3);
+      // The sum of 12 and 28 channels, where the width changes.
+      asFloat32(tensors.get("blocks.2.first_block.bn3.aux_bn.0.weight")!).fill(50, 20);
+      const images = randomImages(table, N, 5);
+      const { net, span } = started(table, tensors);
+      const off = difference(logitsAt(net, span, 3, images), logitsOf(plain, tensors, images));
+      assert.ok(off < 1e-5, `${norm}: ${off}`);
+      backend.arena.free(span);
+    }
   });
 
   it("is right more often at narrower widths than with the first channels as they came", () => {
