@@ -45,9 +45,12 @@ export async function openInit(path: string, target: Target): Promise<Init> {
       throw new FormatError(`Norms of several widths: a supernet's checkpoint. Convert it first, by "dsnet import".`);
     }
     const { net } = target;
-    // Nobody knows what its logits stand for; as a start they are as good as random ones.
-    const classifier = tensors.get("classifier.weight")?.shape[0] === net.spec.classes;
-    return { preprocessing: null, ...fromPlain(path, tensors, slotsOf(net), net, classifier) };
+    const { classes } = net.spec;
+    // It has no labels: that as many logits stand for the same classes can only be said.
+    const classifier = tensors.get("classifier.weight")?.shape[0] === classes;
+    const { facts, fill } = fromPlain(path, tensors, slotsOf(net), net, classifier);
+    const assumed = classifier ? [`its classifier: ${classes} logits, taken for the classes in their order`] : [];
+    return { preprocessing: null, facts: [...facts, ...assumed], fill };
   });
 }
 

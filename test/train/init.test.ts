@@ -18,6 +18,8 @@ import type { TrainConfig } from "../../src/train/config.js";
 import type { TrainEvent } from "../../src/train/events.js";
 import { train } from "../../src/train/train-node.js";
 import { type Tree, temporaryFolder, writeTree } from "../data/support.js";
+import { stateDict } from "../io/torch/support/network.js";
+import { saveZip } from "../io/torch/support/torch.js";
 import { sampleModel } from "../support/model.js";
 import { dsnet, remains, smallConfig } from "./small-run.js";
 
@@ -183,14 +185,15 @@ describe("a run that starts from one width", () => {
   it("has its logits at that width before training, from a model file and from plain tensors", async () => {
     const slice = sliceModel(fits, 3);
     const plain = new Map([...slice.tensors].map(([name, tensor]) => [name.replace(".aux_bn.0", ""), tensor]));
-    plain.set("bn1.num_batches_tracked", { dtype: "I64", shape: [], data: new Uint8Array(8) });
-    for (const [name, bytes] of [
-      ["slice.safetensors", encodeModel(slice)],
-      ["plain.safetensors", writeSafetensors(plain, new Map([["format", "pt"]]))],
+    const assumed = ["its classifier: 4 logits, taken for the classes in their order"];
+    for (const [name, bytes, more] of [
+      ["slice.safetensors", encodeModel(slice), []],
+      ["plain.safetensors", writeSafetensors(plain, new Map([["format", "pt"]])), assumed],
+      ["plain.pth", saveZip(stateDict(plain)), assumed],
     ] as const) {
       const init = written(name, bytes);
       const start = await checkpointAtStart(configOf(others, { init }));
-      assert.deepEqual(start.facts, [`${init} as width 3, its best channels first`]);
+      assert.deepEqual(start.facts, [`${init} as width 3, its best channels first`, ...more]);
       const images = Float32Array.from({ length: 8 * 28 * 28 }, (_, i) => Math.sin(i * 0.37) + Math.cos(i * 0.011));
       const [got, want] = [await logits({ ...start.file, calibrated: [3] }, 3, images), await logits(slice, 0, images)];
       const largest = Math.max(...want.map(Math.abs));
