@@ -64,7 +64,7 @@ function checkSlot(net: Supernet, slot: Slot, calibrated: readonly Slot[]): void
 }
 
 /** The table whose rows have the one width that `route` takes there. A stage becomes several where its blocks come to differ. */
-function narrowSpec({ gate: _, ...spec }: ModelSpec, route: Route): ModelSpec {
+export function narrowSpec({ gate: _, ...spec }: ModelSpec, route: Route): ModelSpec {
   let at = startOf(route);
   let gate = 0;
   const stem = narrowRow(spec.stem, at);
