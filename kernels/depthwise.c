@@ -5,13 +5,16 @@
 #include "simd.h"
 
 /* Outputs that are computed together: their inputs overlap, so each input is loaded fewer times. */
-enum { STRIP = VL == 16 ? 4 : 2 };
+enum { STRIP = VL == 16 ? 7 : 2 };
 
 typedef struct {
   const float *x, *w, *scale, *shift;
   float *y;
   int h, width, c, kernel, stride, pad, oh, ow, cmax, flip, act;
 } DepthwiseJob;
+
+/* What lies beside the image. */
+static const float outside[VL];
 
 /* `count` outputs of a row, of VL channels: y[o] = act(scale * sum over taps of x[o * stride - pad + kw] * w + shift), one
  * chain of sums over (kh, kw) each. `x` is the kernel's first row inside the image, `w` its taps; rows of the kernel that
@@ -25,7 +28,7 @@ INLINE void depthwise_strip(const DepthwiseJob *j, const int kernel, const int s
     UNROLL for (int kw = 0; kw < kernel; kw++) taps[kw] = vf_load(w + (ptrdiff_t)kw * w_step);
     UNROLL for (int i = 0; i < (count - 1) * stride + kernel; i++) {
       const int iw = iw0 + i;
-      const vf in = !edge || (unsigned)iw < (unsigned)j->width ? vf_load(x + (ptrdiff_t)iw * j->c) : (vf){0};
+      const vf in = vf_load(!edge || (unsigned)iw < (unsigned)j->width ? x + (ptrdiff_t)iw * j->c : outside);
       UNROLL for (int o = 0; o < count; o++)
         if (i >= o * stride && i < o * stride + kernel) acc[o] = vf_fma(in, taps[i - o * stride], acc[o]);
     }
@@ -39,17 +42,18 @@ INLINE void depthwise_strip(const DepthwiseJob *j, const int kernel, const int s
     else vf_store_n(y + (size_t)o * j->c, acc[o], lanes);
 }
 
-/* One row of outputs. The last strip may overlap the one before: what both compute is the same. */
-INLINE void depthwise_row(const DepthwiseJob *j, const int kernel, const int stride, const float *x, int ih0, float *y) {
-  const int kh0 = imax(0, -ih0), rows = imin(kernel, j->h - ih0) - kh0;
+/* One row of outputs, channels [from, to). The last strip may overlap the one before: what both compute is the same. */
+INLINE void depthwise_row(const DepthwiseJob *j, const int kernel, const int stride, const float *x, int oh, int from, int to, float *y) {
+  const int ih0 = oh * stride - j->pad, kh0 = imax(0, -ih0), rows = imin(kernel, j->h - ih0) - kh0;
   const int w_step = j->flip ? -j->cmax : j->cmax;
   const float *w = j->w + (ptrdiff_t)(j->flip ? kernel * kernel - 1 : 0) * j->cmax + (ptrdiff_t)kh0 * kernel * w_step;
   const int strip = j->ow < STRIP ? 1 : STRIP, span = (STRIP - 1) * stride + kernel;
   x += (ptrdiff_t)(ih0 + kh0) * j->width * j->c;
-  for (int ch = 0; ch < j->c; ch += VL) {
-    const int lanes = imin(VL, j->c - ch);
+  y += (size_t)oh * j->ow * j->c;
+  for (int ch = from; ch < to; ch += VL) {
+    const int lanes = imin(VL, to - ch);
     const vf scale = j->scale ? vf_load(j->scale + ch) : (vf){0}, shift = j->shift ? vf_load(j->shift + ch) : (vf){0};
-    for (int ow = 0;;) {
+    for (int ow = 0;; ow = imin(ow + strip, j->ow - strip)) {
       const int iw0 = ow * stride - j->pad;
       float *out = y + (size_t)ow * j->c + ch;
       if (strip == 1) depthwise_strip(j, kernel, stride, 1, 1, rows, x + ch, iw0, w + ch, w_step, scale, shift, out, lanes);
@@ -57,29 +61,42 @@ INLINE void depthwise_row(const DepthwiseJob *j, const int kernel, const int str
         depthwise_strip(j, kernel, stride, STRIP, 0, rows, x + ch, iw0, w + ch, w_step, scale, shift, out, lanes);
       else depthwise_strip(j, kernel, stride, STRIP, 1, rows, x + ch, iw0, w + ch, w_step, scale, shift, out, lanes);
       if (ow + strip >= j->ow) break;
-      ow = imin(ow + strip, j->ow - strip);
     }
   }
 }
 
+/* An item is a band of rows times a group of channels: few enough that the rows which the next one reads again are still in
+ * the first cache. */
+enum { BAND_ROWS = 7, BAND_CHANNELS = 128 };
+
+INLINE void depthwise_band(const DepthwiseJob *j, const int kernel, const int stride, int item) {
+  const int bands = ceil_div(j->oh, BAND_ROWS), groups = ceil_div(j->c, BAND_CHANNELS);
+  const int from = item % groups * BAND_CHANNELS, to = imin(from + BAND_CHANNELS, j->c);
+  const int first = item / groups % bands * BAND_ROWS, image = item / groups / bands;
+  const float *x = j->x + (size_t)image * j->h * j->width * j->c;
+  float *y = j->y + (size_t)image * j->oh * j->ow * j->c;
+  for (int oh = first; oh < imin(first + BAND_ROWS, j->oh); oh++) depthwise_row(j, kernel, stride, x, oh, from, to, y);
+}
+
 static void depthwise_chunk(const void *context, int item, int thread) {
   (void)thread;
-  const DepthwiseJob *j = context;
-  const int image = item / j->oh, ih0 = item % j->oh * j->stride - j->pad;
-  const float *x = j->x + (size_t)image * j->h * j->width * j->c;
-  float *y = j->y + (size_t)item * j->ow * j->c;
+  const DepthwiseJob job = *(const DepthwiseJob *)context, *j = &job; /* a copy: no store to y can change it */
   /* Constants let the compiler keep everything in registers. */
-  if (j->kernel == 3 && j->stride == 1) depthwise_row(j, 3, 1, x, ih0, y);
-  else if (j->kernel == 3) depthwise_row(j, 3, 2, x, ih0, y);
-  else if (j->kernel == 5 && j->stride == 1) depthwise_row(j, 5, 1, x, ih0, y);
-  else if (j->kernel == 5) depthwise_row(j, 5, 2, x, ih0, y);
-  else depthwise_row(j, 1, j->stride, x, ih0, y);
+  if (j->kernel == 3 && j->stride == 1) depthwise_band(j, 3, 1, item);
+  else if (j->kernel == 3) depthwise_band(j, 3, 2, item);
+  else if (j->kernel == 5 && j->stride == 1) depthwise_band(j, 5, 1, item);
+  else if (j->kernel == 5) depthwise_band(j, 5, 2, item);
+  else depthwise_band(j, 1, j->stride, item);
+}
+
+static void run_depthwise(const DepthwiseJob *j, int n) {
+  dsn_parallel_for(depthwise_chunk, j, n * ceil_div(j->oh, BAND_ROWS) * ceil_div(j->c, BAND_CHANNELS));
 }
 
 static void op_depthwise(const DepthwiseRecord *r) {
   const DepthwiseJob job = {FLOATS(r->x), FLOATS(r->w), FLOATS_IF(r->scale), FLOATS_IF(r->shift), FLOATS(r->y),
                             r->h, r->width, r->c, r->kernel, r->stride, r->pad, r->oh, r->ow, r->cmax, 0, r->act};
-  dsn_parallel_for(depthwise_chunk, &job, r->n * r->oh);
+  run_depthwise(&job, r->n);
 }
 
 /* ---- gradient of the input ---- */
@@ -111,7 +128,7 @@ static void op_depthwise_dx(const DepthwiseDxRecord *r) {
   if (r->stride == 1) {
     const DepthwiseJob job = {FLOATS(r->dy), FLOATS(r->w), 0, 0, FLOATS(r->dx), r->oh, r->ow, r->c, r->kernel, 1,
                               r->kernel - 1 - r->pad, r->h, r->width, r->cmax, 1, 0};
-    dsn_parallel_for(depthwise_chunk, &job, r->n * r->h);
+    run_depthwise(&job, r->n);
   } else {
     dsn_parallel_for(depthwise_dx_strided, r, r->n * r->h);
   }
