@@ -16,6 +16,10 @@ const VERBS: Readonly<Record<string, Verb>> = {
   train: { about: "Train a model: the supernet, then its gate", load: () => import("./commands/train.js") },
   val: { about: "Evaluate a model: the honest table", load: () => import("./commands/val.js") },
   predict: { about: "Classify images: label, route, MAdds, time", load: () => import("./commands/predict.js") },
+  calibrate: {
+    about: "Measure what the gate costs and achieves at each budget",
+    load: () => import("./commands/calibrate.js"),
+  },
   import: { about: "Convert a published checkpoint into a model file", load: () => import("./commands/import.js") },
   export: { about: "Write one width as a model file of its own", load: () => import("./commands/export.js") },
   inspect: { about: "Show a model's stages, widths and costs", load: () => import("./commands/inspect.js") },

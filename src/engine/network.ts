@@ -10,7 +10,8 @@ import { networkOf } from "../models/file.js";
 import type { ModelSpec } from "../models/spec.js";
 import { allocSpan, readState } from "../models/state.js";
 import { channelsAt, type Slot } from "../nn/width.js";
-import { costBias, lambdaFor } from "./budget.js";
+import { type Budget, BudgetTable } from "./budget.js";
+import { deviceLatency } from "./latency.js";
 import { Plan } from "./plan.js";
 
 /** A width by number, or by name; `dynamic` lets the gate choose. */
@@ -21,9 +22,12 @@ export interface ClassifyOptions {
   topK?: number;
   /** Default: `dynamic` where the model has a trained gate, else the highest numbered width. */
   width?: Width;
-  /** Mean MAdds that the gate keeps to, over images like those it was calibrated on. */
-  budget?: { madds: number };
+  /** What the gate keeps to. With `ms` the first call measures this device, for about a second, if that was never done. */
+  budget?: Budget;
 }
+
+/** Options of `run`. */
+export type RunOptions = Pick<ClassifyOptions, "width" | "budget">;
 
 export interface Classification {
   /** Best first; scores are softmax probabilities. */
@@ -50,6 +54,9 @@ export class Network {
   readonly #span: number;
   readonly #slots: readonly Slot[];
   readonly #plans = new Map<number, Plan>();
+  readonly #budgets: BudgetTable | null;
+  /** The gate's choice as it was trained. */
+  readonly #unbiased: readonly number[];
   #disposed = false;
 
   /** Takes over the backend: `dispose` ends it. FormatError where what the file holds is no network or does not fit it. */
@@ -66,6 +73,16 @@ export class Network {
     this.#span = allocSpan(backend, this.#net.layout.floats);
     readState(backend, this.#net, this.#span, selectTensors(tensors, "parameters"));
     this.#slots = file.calibrated ?? [];
+    const candidates = this.#net.gates[0]?.candidates ?? [];
+    this.#unbiased = candidates.map(() => 0);
+    this.#budgets =
+      file.calibration === undefined || !this.gated
+        ? null
+        : new BudgetTable(file.calibration, {
+            candidates,
+            madds: candidates.map((k) => madds(this.#net, k, true)),
+            latency: () => deviceLatency(backend, this.#net, this.#plan(1)),
+          });
   }
 
   /** Numbered widths, 0 the slimmest. */
@@ -75,10 +92,12 @@ export class Network {
 
   /** Labels, route, MAdds and time of each image, in order. */
   async classify(images: ImageInput | readonly ImageInput[], options: ClassifyOptions = {}): Promise<Classification[]> {
+    checkKeys(options, ["topK", "width", "budget"]);
     const { topK = 5, budget } = options;
     const list = Array.isArray(images) ? (images as readonly ImageInput[]) : [images as ImageInput];
     if (!Number.isInteger(topK) || topK < 1) throw new UsageError(`topK: expected 1 or more, got ${topK}`);
     const width = this.#width(options);
+    const bias = this.#bias(budget);
     const { preprocessing } = this.#file;
     const channels = preprocessing.channels as 1 | 3;
     const results: Classification[] = [];
@@ -89,7 +108,7 @@ export class Network {
       for (const [i, image] of part.entries()) {
         batch.set(preprocess(await readImage(image, channels), preprocessing), i * size);
       }
-      const { logits, routes, ms } = this.#run(batch, part.length, width, this.#bias(budget));
+      const { logits, routes, ms } = this.#run(batch, part.length, width, bias);
       for (let i = 0; i < part.length; i++) {
         const row = logits.subarray(i * this.classes.length, (i + 1) * this.classes.length);
         results.push(this.#classification(row, routes?.[i], width, topK, ms / part.length));
@@ -101,7 +120,8 @@ export class Network {
   /**
    * Logits, [image][class], of `batch`: (n, height, width, channels), already preprocessed. With `dynamic` the gate chooses.
    */
-  run(batch: Float32Array, options: Pick<ClassifyOptions, "width" | "budget"> = {}): Float32Array {
+  run(batch: Float32Array, options: RunOptions = {}): Float32Array {
+    checkKeys(options, ["width", "budget"]);
     const { height, width: w, channels } = this.model.spec.input;
     const n = batch.length / (height * w * channels);
     if (!Number.isInteger(n) || n < 1) {
@@ -136,7 +156,7 @@ export class Network {
   }
 
   #run(batch: Float32Array, n: number, width: Slot | "dynamic", bias: readonly number[] | null) {
-    if (this.#disposed) throw new UsageError("this network was disposed of; load it again");
+    if (this.#disposed) throw gone();
     const plan = this.#plan(n);
     const { f32 } = this.#backend;
     f32.set(batch, plan.input / 4);
@@ -159,7 +179,7 @@ export class Network {
     return plan;
   }
 
-  #width({ width, budget }: Pick<ClassifyOptions, "width" | "budget">): Slot | "dynamic" {
+  #width({ width, budget }: RunOptions): Slot | "dynamic" {
     const highest = this.#net.widths - 1;
     const asked = width ?? (this.gated ? "dynamic" : highest);
     if (budget !== undefined && asked !== "dynamic") throw new UsageError("a budget needs the gate: leave width out");
@@ -183,21 +203,14 @@ export class Network {
     );
   }
 
-  #bias(budget: ClassifyOptions["budget"]): readonly number[] | null {
+  #bias(budget: Budget | undefined): readonly number[] | null {
     if (!this.gated) return null;
-    const gate = this.#net.gates[0]!;
-    if (budget === undefined) return gate.candidates.map(() => 0);
-    const table = this.#file.calibration;
-    if (table === undefined) throw new UsageError("this model has no budget table, so budget cannot be met");
-    const lambda = lambdaFor(table, budget.madds);
-    if (lambda === null) {
-      const reach = table.map((p) => p.madds);
-      throw new UsageError(
-        `budget: ${budget.madds} MAdds cannot be reached; this model spends ${Math.ceil(Math.min(...reach))} to ${Math.ceil(Math.max(...reach))}`,
-      );
+    if (budget === undefined) return this.#unbiased;
+    if (this.#disposed) throw gone();
+    if (this.#budgets === null) {
+      throw new UsageError("this model has no budget table, so no budget can be kept to; dsnet calibrate measures it");
     }
-    const costs = gate.candidates.map((k) => madds(this.#net, k, true));
-    return costBias(lambda, costs);
+    return this.#budgets.bias(budget);
   }
 
   #classification(
@@ -220,5 +233,17 @@ export class Network {
       channels: channelsAt(this.#net.slimWidths[g]!, chosen),
     }));
     return { labels, route: steps, madds: cost, ms };
+  }
+}
+
+function gone(): UsageError {
+  return new UsageError("this network was disposed of; load it again");
+}
+
+/** Refuses what would be ignored: a misspelt `topk` must not pass for the default. */
+function checkKeys(options: object, known: readonly string[]): void {
+  const unknown = Object.keys(options).filter((key) => !known.includes(key));
+  if (unknown.length > 0) {
+    throw new UsageError(`options: expected ${known.join(", ")}; there is no ${unknown.join(", ")}`);
   }
 }

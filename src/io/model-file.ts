@@ -3,7 +3,7 @@
  * preprocessing. docs/FORMAT.md describes it. Nothing here knows what a width or a gate does with it.
  */
 import { FormatError, UsageError } from "../errors.js";
-import { anything, type Check, check, list, number, object, string, such, whole } from "./check.js";
+import { anything, type Check, check, list, number, object, optional, string, such, whole } from "./check.js";
 import { quote } from "./json-scanner.js";
 import { readSafetensors, type StoredTensor, writeSafetensors } from "./safetensors.js";
 
@@ -17,6 +17,8 @@ export interface CalibrationPoint {
   madds: number;
   /** Share of right answers, 0..1. */
   accuracy: number;
+  /** Share of the images that took each candidate; absent from files of earlier versions. */
+  shares?: number[];
 }
 
 export interface TrainingState {
@@ -79,10 +81,13 @@ const preprocessing = object({
   cropPct: such(number, "a share above 0, up to 1", (x) => x > 0 && x <= 1),
 });
 
+const share = such(number, "a share from 0 to 1", (x) => x >= 0 && x <= 1);
+
 const calibrationPoint = object({
   lambda: number,
   madds: such(number, "a number ≥ 0", (x) => x >= 0),
-  accuracy: such(number, "a share from 0 to 1", (x) => x >= 0 && x <= 1),
+  accuracy: share,
+  shares: optional(list(share)),
 });
 
 /** Metadata key → what its JSON must be, for each field of ModelFile that is stored as JSON. */
@@ -171,6 +176,13 @@ function decodeContent(metadata: Map<string, string>, tensors: Map<string, Store
   };
   if (metadata.has("calibrated")) file.calibrated = parse("calibrated", OPTIONAL.calibrated, metadata);
   if (metadata.has("calibration")) file.calibration = parse("calibration", OPTIONAL.calibration, metadata);
+  const misfit = file.calibration?.find(
+    ({ shares }) => shares !== undefined && shares.length !== file.candidates.length,
+  );
+  if (misfit !== undefined) {
+    const { length } = file.candidates;
+    throw new FormatError(`The model file's "calibration" is wrong: expected ${length} shares, one a candidate.`);
+  }
   if (metadata.has("cascade")) file.cascade = parse("cascade", OPTIONAL.cascade, metadata);
   if (metadata.has("training")) file.training = parse("training", OPTIONAL.training, metadata);
   if (metadata.has("results")) file.results = parse("results", OPTIONAL.results, metadata);
