@@ -20,6 +20,10 @@ const VERBS: Readonly<Record<string, Verb>> = {
     about: "Measure what the gate costs and achieves at each budget",
     load: () => import("./commands/calibrate.js"),
   },
+  benchmark: {
+    about: "Time every width and the gate, against this core's peak",
+    load: () => import("./commands/benchmark.js"),
+  },
   import: { about: "Convert a published checkpoint into a model file", load: () => import("./commands/import.js") },
   export: { about: "Write one width as a model file of its own", load: () => import("./commands/export.js") },
   inspect: { about: "Show a model's stages, widths and costs", load: () => import("./commands/inspect.js") },

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { encode as encodePng } from "fast-png";
 import { madds, maddsBeforeGate } from "../cost/madds.js";
 import type { Dataset } from "../data/dataset.js";
+import { benchmark } from "../evaluate/benchmark.js";
 import { calibrationTable, gateOutcomes } from "../evaluate/calibrate.js";
 import { chooseCascade } from "../evaluate/cascade.js";
 import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
@@ -20,6 +21,9 @@ export interface Finished {
   report: string;
   model: string;
 }
+
+/** Samples of each row of the report's time table. */
+const ROUNDS = 20;
 
 /** Examples of each kind in the report. */
 const SHEET = 24;
@@ -43,6 +47,12 @@ export async function finish(session: Session, progress: Progress, started: Date
   );
   const report = join(folder.path, "report.html");
   const examples = gated ? await exampleSheet(evaluation.measured, data.val.dataset, about.classes) : undefined;
+  const time = benchmark(session.backend, net, learner.student, {
+    rounds: ROUNDS,
+    dynamic: gated,
+    calibration,
+    onProgress: (done, total) => session.emit({ type: "phase", name: "benchmark", done, total }),
+  });
   const page = renderReport({
     title: `dsnet: ${config.model} on ${config.data}`,
     facts: [
@@ -57,6 +67,7 @@ export async function finish(session: Session, progress: Progress, started: Date
     config: { ...config },
     epochs: (await folder.epochs()).map(reportEpoch),
     evaluation: results,
+    benchmark: time,
     ...(examples === undefined ? {} : { examples }),
   } satisfies ReportData);
   await writeFileAtomic(report, new TextEncoder().encode(page));
