@@ -32,16 +32,29 @@ export async function openWasm(threads: number): Promise<Backend> {
     notes.push("one thread: sharing memory needs a cross-origin isolated page (COOP and COEP headers)");
     threads = 1;
   }
-  const source = threads > 1 ? import("./generated/wasm-threads.js") : import("./generated/wasm-simd.js");
-  const bytes = Uint8Array.from(atob((await source).default), (character) => character.charCodeAt(0));
-  const module = await WebAssembly.compile(bytes).catch((error: Error) => {
-    throw new BackendError(`this engine lacks WebAssembly SIMD${threads > 1 ? " or threads" : ""} (${error.message})`);
-  });
+  const module = await compiled(threads > 1);
   const { memory, pages } = createMemory(threads > 1);
   const instance = await WebAssembly.instantiate(module, { env: { memory } });
   const backend = new WasmBackend(instance.exports as unknown as Exports, memory, pages, threads, notes);
   backend.startWorkers(module);
   return backend;
+}
+
+const modules = new Map<boolean, Promise<WebAssembly.Module>>();
+
+/** Compiled once, however many backends there will be. */
+function compiled(threaded: boolean): Promise<WebAssembly.Module> {
+  const module = modules.get(threaded) ?? compile(threaded);
+  modules.set(threaded, module);
+  return module;
+}
+
+async function compile(threaded: boolean): Promise<WebAssembly.Module> {
+  const source = threaded ? import("./generated/wasm-threads.js") : import("./generated/wasm-simd.js");
+  const bytes = Uint8Array.from(atob((await source).default), (character) => character.charCodeAt(0));
+  return WebAssembly.compile(bytes).catch((error: Error) => {
+    throw new BackendError(`this engine lacks WebAssembly SIMD${threaded ? " or threads" : ""} (${error.message})`);
+  });
 }
 
 function canShareMemory(): boolean {

@@ -176,13 +176,6 @@ function decodeContent(metadata: Map<string, string>, tensors: Map<string, Store
   };
   if (metadata.has("calibrated")) file.calibrated = parse("calibrated", OPTIONAL.calibrated, metadata);
   if (metadata.has("calibration")) file.calibration = parse("calibration", OPTIONAL.calibration, metadata);
-  const misfit = file.calibration?.find(
-    ({ shares }) => shares !== undefined && shares.length !== file.candidates.length,
-  );
-  if (misfit !== undefined) {
-    const { length } = file.candidates;
-    throw new FormatError(`The model file's "calibration" is wrong: expected ${length} shares, one a candidate.`);
-  }
   if (metadata.has("cascade")) file.cascade = parse("cascade", OPTIONAL.cascade, metadata);
   if (metadata.has("training")) file.training = parse("training", OPTIONAL.training, metadata);
   if (metadata.has("results")) file.results = parse("results", OPTIONAL.results, metadata);

@@ -362,7 +362,7 @@ describe("a network refuses", () => {
           untimed(await network.classify(stripes(1), { width: 5 })),
         );
       },
-      { candidates: [], calibration: undefined },
+      { candidates: [] },
     ));
 
   it("to work once disposed of, which may be done twice", async () => {
@@ -430,7 +430,8 @@ describe("memory", () => {
         const some = i % 20 === 0 ? images : images[i % 33]!;
         if (i % 2 === 0)
           await network.classify(some, { width: (["largest", 0, 3, "dynamic", 1] as const)[(i / 2) % 5]! });
-        else await network.classify(some, { budget: { madds: budgets[i % budgets.length]! } });
+        else if (i % 4 === 1) await network.classify(some, { budget: { madds: budgets[i % budgets.length]! } });
+        else await network.classify(some, { budget: { width: i % network.widths } });
       }
       assert.equal(network.memory(), before);
     }));
@@ -466,11 +467,15 @@ describe("memory", () => {
     assert.ok(status("VmSize") - space < 2 ** 22, `${status("VmSize") - space} KiB more`); // one arena has 4 GiB
   });
 
-  it("of WASM can be had again and again", async () => {
+  it("of WASM can be had again and again, always as much of it", async () => {
+    const used = new Set<number>();
     for (let i = 0; i < 20; i++) {
-      const network = await load(bytes, { device: "wasm", threads: i % 2 === 0 ? 1 : 2 });
+      const threads = i % 2 === 0 ? 1 : 2;
+      const network = await load(bytes, { device: "wasm", threads });
       assert.equal((await network.classify(stripes(1))).length, 1);
+      used.add(network.memory());
       network.dispose();
     }
+    assert.equal(used.size, 2); // threads have stacks
   });
 });
