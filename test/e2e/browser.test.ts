@@ -6,7 +6,7 @@ import { type Classification, load } from "../../src/index.js";
 import { encodeModel } from "../../src/io/model-file.js";
 import { Philox } from "../../src/random/philox.js";
 import { bundle } from "../support/bundle.js";
-import { inPage, ISOLATED, launch, skip } from "../support/chromium.js";
+import { ISOLATED, inPage, launch, skip } from "../support/chromium.js";
 import { sampleModel, stripes } from "../support/model.js";
 
 /** Labels, routes and costs; of the scores what does not hang on the engine's own Math.exp. */
@@ -98,6 +98,26 @@ describe("in Chromium", { skip }, () => {
     assert.doesNotMatch(device.notes.join("\n"), /did not start/);
     assert.deepEqual(logits, expected.logits);
     assert.deepEqual(classified, expected.classified);
+  });
+
+  it("a budget in ms is measured in the page once, and remembered", async () => {
+    const refusals = await inPage(browser, files, strict, (page) =>
+      page.evaluate(async () => {
+        const { load } = (globalThis as unknown as { dsnet: typeof import("../../src/index.js") }).dsnet;
+        const refusal = async () => {
+          const network = await load("/model.safetensors");
+          try {
+            network.run(new Float32Array(28 * 28), { budget: { ms: 1e9 } });
+            return await network.classify([], { budget: { ms: 0 } }).then(String, (error: Error) => error.message);
+          } finally {
+            network.dispose();
+          }
+        };
+        return [await refusal(), await refusal(), `${localStorage.length}`];
+      }),
+    );
+    assert.match(refusals[0]!, /^budget: 0 ms cannot be reached; this model takes [\d.]+ to [\d.]+ ms here$/);
+    assert.deepEqual(refusals.slice(1), [refusals[0], "1"]); // not two measurements, which would differ
   });
 
   it("an isolated page that forbids workers gets them too, and a note says why on one thread", async () => {
