@@ -9,7 +9,6 @@
  */
 import { parseArgs } from "node:util";
 import { openBackend } from "../src/backend/open.js";
-import { forcing } from "../src/engine/latency.js";
 import { Plan } from "../src/engine/plan.js";
 import { quantile } from "../src/engine/timing.js";
 import { build } from "../src/models/build.js";
@@ -36,7 +35,7 @@ const plan = new Plan(backend, net, span, { batch: 1 });
 const { height, width, channels } = net.spec.input;
 const random = new Philox(0, "bench");
 const { candidates } = net.gates[0]!;
-const biases = candidates.map((_, k) => forcing(k, candidates.length));
+const biases = candidates.map((_, chosen) => candidates.map((_, k) => (k === chosen ? 1e30 : 0)));
 const sequence = Array.from({ length: images }, (_, i) => ({
   image: Float32Array.from({ length: height * width * channels }, () => random.normal()),
   chosen: i % candidates.length,

@@ -4,37 +4,8 @@
 #include "parallel.h"
 #include "simd.h"
 
-/* out[ow][c] = sum over taps of in[..][c] * w[tap][c] for one output row, rows kh in [kh0, kh1) of the kernel.
- * `flip` reads the kernel backwards: the gradient of the input at stride 1. */
-INLINE void depthwise_row(const int kernel, const int kh0, const int kh1, const float *x, int width, int c, const float *w, int cmax,
-                          int flip, int stride, int pad, int ih0, float *y, int ow_count) {
-  for (int ch = 0; ch < c; ch += VL) {
-    const int lanes = imin(VL, c - ch);
-    vf taps[5 * 5];
-    for (int kh = kh0; kh < kh1; kh++)
-      for (int kw = 0; kw < kernel; kw++) {
-        const int at = kh * kernel + kw;
-        taps[at] = vf_load(w + (size_t)(flip ? kernel * kernel - 1 - at : at) * cmax + ch);
-      }
-    for (int ow = 0; ow < ow_count; ow++) {
-      const int iw0 = ow * stride - pad;
-      vf acc = {0};
-      if (iw0 >= 0 && iw0 + kernel <= width) {
-        for (int kh = kh0; kh < kh1; kh++) {
-          const float *in = x + ((size_t)(ih0 + kh) * width + iw0) * c + ch;
-          UNROLL for (int kw = 0; kw < kernel; kw++) acc = vf_fma(vf_load(in + (size_t)kw * c), taps[kh * kernel + kw], acc);
-        }
-      } else {
-        for (int kh = kh0; kh < kh1; kh++)
-          for (int kw = imax(0, -iw0); kw < imin(kernel, width - iw0); kw++)
-            acc = vf_fma(vf_load(x + ((size_t)(ih0 + kh) * width + iw0 + kw) * c + ch), taps[kh * kernel + kw], acc);
-      }
-      float *out = y + (size_t)ow * c + ch;
-      if (lanes == VL) vf_store(out, acc);
-      else vf_store_n(out, acc, lanes);
-    }
-  }
-}
+/* Outputs that are computed together: their inputs overlap, so each input is loaded fewer times. */
+enum { STRIP = VL == 16 ? 4 : 2 };
 
 typedef struct {
   const float *x, *w, *scale, *shift;
@@ -42,28 +13,67 @@ typedef struct {
   int h, width, c, kernel, stride, pad, oh, ow, cmax, flip, act;
 } DepthwiseJob;
 
+/* `count` outputs of a row, of VL channels: y[o] = act(scale * sum over taps of x[o * stride - pad + kw] * w + shift), one
+ * chain of sums over (kh, kw) each. `x` is the kernel's first row inside the image, `w` its taps; rows of the kernel that
+ * lie outside are left out, columns that do count as zero where `edge` is set. `flip` reads the kernel backwards. */
+INLINE void depthwise_strip(const DepthwiseJob *j, const int kernel, const int stride, const int count, const int edge, int rows,
+                            const float *x, int iw0, const float *w, int w_step, const vf scale, const vf shift, float *y, int lanes) {
+  vf acc[STRIP];
+  UNROLL for (int o = 0; o < count; o++) acc[o] = (vf){0};
+  for (int kh = 0; kh < rows; kh++, x += (size_t)j->width * j->c, w += (ptrdiff_t)kernel * w_step) {
+    vf taps[5];
+    UNROLL for (int kw = 0; kw < kernel; kw++) taps[kw] = vf_load(w + (ptrdiff_t)kw * w_step);
+    UNROLL for (int i = 0; i < (count - 1) * stride + kernel; i++) {
+      const int iw = iw0 + i;
+      const vf in = !edge || (unsigned)iw < (unsigned)j->width ? vf_load(x + (ptrdiff_t)iw * j->c) : (vf){0};
+      UNROLL for (int o = 0; o < count; o++)
+        if (i >= o * stride && i < o * stride + kernel) acc[o] = vf_fma(in, taps[i - o * stride], acc[o]);
+    }
+  }
+  if (j->scale) UNROLL for (int o = 0; o < count; o++) acc[o] = vf_fma(acc[o], scale, shift);
+  else if (j->shift) UNROLL for (int o = 0; o < count; o++) acc[o] = acc[o] + shift;
+  if (j->act == ACT_SWISH) UNROLL for (int o = 0; o < count; o++) acc[o] = vf_act(acc[o], ACT_SWISH);
+  else if (j->act) UNROLL for (int o = 0; o < count; o++) acc[o] = vf_act(acc[o], j->act);
+  UNROLL for (int o = 0; o < count; o++)
+    if (lanes == VL) vf_store(y + (size_t)o * j->c, acc[o]);
+    else vf_store_n(y + (size_t)o * j->c, acc[o], lanes);
+}
+
+/* One row of outputs. The last strip may overlap the one before: what both compute is the same. */
+INLINE void depthwise_row(const DepthwiseJob *j, const int kernel, const int stride, const float *x, int ih0, float *y) {
+  const int kh0 = imax(0, -ih0), rows = imin(kernel, j->h - ih0) - kh0;
+  const int w_step = j->flip ? -j->cmax : j->cmax;
+  const float *w = j->w + (ptrdiff_t)(j->flip ? kernel * kernel - 1 : 0) * j->cmax + (ptrdiff_t)kh0 * kernel * w_step;
+  const int strip = j->ow < STRIP ? 1 : STRIP, span = (STRIP - 1) * stride + kernel;
+  x += (ptrdiff_t)(ih0 + kh0) * j->width * j->c;
+  for (int ch = 0; ch < j->c; ch += VL) {
+    const int lanes = imin(VL, j->c - ch);
+    const vf scale = j->scale ? vf_load(j->scale + ch) : (vf){0}, shift = j->shift ? vf_load(j->shift + ch) : (vf){0};
+    for (int ow = 0;;) {
+      const int iw0 = ow * stride - j->pad;
+      float *out = y + (size_t)ow * j->c + ch;
+      if (strip == 1) depthwise_strip(j, kernel, stride, 1, 1, rows, x + ch, iw0, w + ch, w_step, scale, shift, out, lanes);
+      else if (iw0 >= 0 && iw0 + span <= j->width)
+        depthwise_strip(j, kernel, stride, STRIP, 0, rows, x + ch, iw0, w + ch, w_step, scale, shift, out, lanes);
+      else depthwise_strip(j, kernel, stride, STRIP, 1, rows, x + ch, iw0, w + ch, w_step, scale, shift, out, lanes);
+      if (ow + strip >= j->ow) break;
+      ow = imin(ow + strip, j->ow - strip);
+    }
+  }
+}
+
 static void depthwise_chunk(const void *context, int item, int thread) {
   (void)thread;
   const DepthwiseJob *j = context;
-  const int image = item / j->oh, oh = item % j->oh, ih0 = oh * j->stride - j->pad;
-  const int kh0 = imax(0, -ih0), kh1 = imax(kh0, imin(j->kernel, j->h - ih0));
+  const int image = item / j->oh, ih0 = item % j->oh * j->stride - j->pad;
   const float *x = j->x + (size_t)image * j->h * j->width * j->c;
   float *y = j->y + (size_t)item * j->ow * j->c;
-  /* Constant bounds let the compiler keep the taps in registers. */
-  if (j->kernel == 3 && kh0 == 0 && kh1 == 3)
-    depthwise_row(3, 0, 3, x, j->width, j->c, j->w, j->cmax, j->flip, j->stride, j->pad, ih0, y, j->ow);
-  else if (j->kernel == 5 && kh0 == 0 && kh1 == 5)
-    depthwise_row(5, 0, 5, x, j->width, j->c, j->w, j->cmax, j->flip, j->stride, j->pad, ih0, y, j->ow);
-  else
-    depthwise_row(j->kernel, kh0, kh1, x, j->width, j->c, j->w, j->cmax, j->flip, j->stride, j->pad, ih0, y, j->ow);
-  if (!j->scale && !j->shift && !j->act) return;
-  for (int ow = 0; ow < j->ow; ow++, y += j->c)
-    for (int ch = 0; ch < j->c; ch += VL) {
-      vf v = vf_load(y + ch);
-      if (j->scale) v = vf_fma(v, vf_load(j->scale + ch), j->shift ? vf_load(j->shift + ch) : (vf){0});
-      else if (j->shift) v = v + vf_load(j->shift + ch);
-      vf_store_n(y + ch, vf_act(v, j->act), imin(VL, j->c - ch));
-    }
+  /* Constants let the compiler keep everything in registers. */
+  if (j->kernel == 3 && j->stride == 1) depthwise_row(j, 3, 1, x, ih0, y);
+  else if (j->kernel == 3) depthwise_row(j, 3, 2, x, ih0, y);
+  else if (j->kernel == 5 && j->stride == 1) depthwise_row(j, 5, 1, x, ih0, y);
+  else if (j->kernel == 5) depthwise_row(j, 5, 2, x, ih0, y);
+  else depthwise_row(j, 1, j->stride, x, ih0, y);
 }
 
 static void op_depthwise(const DepthwiseRecord *r) {

@@ -2,23 +2,33 @@
  *
  * Rows are output pixels, K runs over (tap, input channel), columns are output channels in panels of 16. A tile of
  * TILE_ROWS x TILE_VECS vectors stays in registers over the whole of K, so that an output is one chain of sums.
- * 1x1 kernels of stride 1 read x in place; others gather the rows of a block into scratch first, zeros outside the image. */
+ * A tile's rows are neighbours in a line of the image and read the pixels under the kernel where they lie: in x itself, or, with
+ * padding, in a copy of the lines that a block of rows needs, zeros around it. Where the rows of a gradient lie between pixels
+ * (stride 2), and for the gradient of the weight, they are gathered into a matrix first. */
 #include "arena.h"
 #include "parallel.h"
 #include "simd.h"
 
-enum { ROW_BLOCK = 4 * TILE_ROWS, TILE_COLS = TILE_VECS * VL, DW_ROWS = 128, COLUMN_GROUP = 128 };
+enum {
+  ROW_BLOCK = 4 * TILE_ROWS,
+  TILE_COLS = TILE_VECS * VL,
+  WIDE_VECS = 8, /* vectors of a tile of one row, which waits for weights, not for arithmetic */
+  TILE_SIZE = TILE_ROWS * TILE_VECS > WIDE_VECS ? TILE_ROWS * TILE_VECS : WIDE_VECS,
+  DW_ROWS = 128,
+  COLUMN_GROUP = 128
+};
 
-/* ---- gathering rows ---- */
+/* ---- where rows come from ---- */
 
-/* How a row of the matrix comes from an image. Forward: the input pixel under tap (kh, kw) is oh * stride + kh - pad.
- * Transposed: it is (oh + pad - kh) / stride where that divides. `h, width` are the source image's, `oh, ow` the rows'. */
+/* Forward: the input pixel under tap (kh, kw) is oh * stride + kh - pad. Transposed: it is (oh + pad - kh) / stride where that
+ * divides. `h, width` are the source image's, `oh, ow` the rows'. */
 typedef struct {
   const float *x;
   int h, width, c, kernel, stride, pad, oh, ow, transposed;
 } Source;
 
 INLINE int source_is_dense(const Source *s) { return s->kernel == 1 && s->stride == 1 && s->pad == 0; }
+INLINE int source_is_gathered(const Source *s) { return s->transposed && s->stride > 1; }
 
 INLINE int source_index(const Source *s, int out, int tap, int size) {
   if (!s->transposed) {
@@ -60,11 +70,30 @@ INLINE const float *source_rows(const Source *s, int from, int to, float *scratc
   return scratch;
 }
 
+/* The padding with which the source is read as a forward convolution: backwards for a gradient. */
+INLINE int window_pad(const Source *s) { return s->transposed ? s->kernel - 1 - s->pad : s->pad; }
+
+/* Source lines [from, from + lines) of an image, which may lie outside, with zeros for the padding. */
+static void copy_lines(const Source *s, const float *image, int from, int lines, float *out) {
+  const size_t line = (size_t)s->width * s->c, side = (size_t)window_pad(s) * s->c;
+  for (int ih = from; ih < from + lines; ih++) {
+    const int inside = ih >= 0 && ih < s->h;
+    __builtin_memset(out, 0, (inside ? side : side + line) * 4);
+    out += side;
+    if (inside) __builtin_memcpy(out, image + (size_t)ih * line, line * 4);
+    out += line;
+    __builtin_memset(out, 0, side * 4);
+    out += side;
+  }
+}
+
 /* ---- forward tile ---- */
 
+/* How K runs: `outer` times `inner` groups of k inputs; floats between groups in x, and in a panel of the weights. */
 typedef struct {
-  int taps, k, tap_stride; /* k input channels of each tap; floats between taps of a panel */
-  size_t panel_stride;     /* floats between panels */
+  int outer, inner, k;
+  ptrdiff_t x_outer, x_inner;
+  size_t tap_stride, panel_stride;
 } PanelShape;
 
 INLINE const float *panel_column(const float *wp, const PanelShape *s, int column) {
@@ -74,27 +103,11 @@ INLINE const float *panel_column(const float *wp, const PanelShape *s, int colum
 /* What becomes of the accumulators: scale, shift, then add to what is there (accumulate) or activate. */
 typedef struct {
   const float *scale, *shift;
-  int accumulate;
+  int accumulate, act;
 } Epilogue;
 
-INLINE void gemm_tile(const int rows, const int vecs, const PanelShape *s, const float *x, int ldx, const float *wp, int column,
-                      const Epilogue *e, float *y, int ldy, int columns) {
-  vf acc[TILE_ROWS][TILE_VECS];
-  UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vecs; v++) acc[r][v] = (vf){0};
-  const float *w[TILE_VECS];
-  UNROLL for (int v = 0; v < vecs; v++) w[v] = panel_column(wp, s, column + v * VL);
-  for (int tap = 0; tap < s->taps; tap++) {
-    const float *xk = x + (size_t)tap * s->k;
-    for (int k = 0; k < s->k; k++) {
-      vf wv[TILE_VECS];
-      UNROLL for (int v = 0; v < vecs; v++) wv[v] = vf_load(w[v] + (size_t)k * DSN_PANEL);
-      UNROLL for (int r = 0; r < rows; r++) {
-        const vf a = vf_splat(xk[(size_t)r * ldx + k]);
-        UNROLL for (int v = 0; v < vecs; v++) acc[r][v] = vf_fma(a, wv[v], acc[r][v]);
-      }
-    }
-    UNROLL for (int v = 0; v < vecs; v++) w[v] += s->tap_stride;
-  }
+INLINE void store_tile(const int rows, const int vecs, const int act, const vf *acc, const Epilogue *e, float *y, int ldy, int column,
+                       int columns) {
   UNROLL for (int v = 0; v < vecs; v++) {
     const int c = column + v * VL, lanes = imin(columns - c, VL);
     if (lanes <= 0) continue;
@@ -102,13 +115,43 @@ INLINE void gemm_tile(const int rows, const int vecs, const PanelShape *s, const
     const vf shift = e->shift ? vf_load(e->shift + c) : (vf){0};
     UNROLL for (int r = 0; r < rows; r++) {
       float *out = y + (size_t)r * ldy + c;
-      vf value = acc[r][v];
+      vf value = acc[r * vecs + v];
       if (e->scale) value = vf_fma(value, scale, shift);
       else if (e->shift) value = value + shift;
-      if (e->accumulate) value = value + vf_load(out);
+      if (act == ACT_NONE && e->accumulate) value = value + vf_load(out);
+      value = vf_act(value, act);
       if (lanes == VL) vf_store(out, value);
       else vf_store_n(out, value, lanes);
     }
+  }
+}
+
+INLINE void gemm_tile(const int rows, const int vecs, const PanelShape *s, const float *x, int ldx, const float *wp, int column,
+                      const Epilogue *e, float *y, int ldy, int columns) {
+  vf acc[TILE_SIZE];
+  UNROLL for (int i = 0; i < rows * vecs; i++) acc[i] = (vf){0};
+  const float *w[WIDE_VECS];
+  UNROLL for (int v = 0; v < vecs; v++) w[v] = panel_column(wp, s, column + v * VL);
+  for (int outer = 0; outer < s->outer; outer++) {
+    const float *xk = x + outer * s->x_outer;
+    for (int inner = 0; inner < s->inner; inner++, xk += s->x_inner) {
+      for (int k = 0; k < s->k; k++) {
+        vf wv[WIDE_VECS];
+        UNROLL for (int v = 0; v < vecs; v++) wv[v] = vf_load(w[v] + (size_t)k * DSN_PANEL);
+        if (vecs == WIDE_VECS) UNROLL for (int v = 0; v < vecs; v++) __builtin_prefetch(w[v] + (size_t)(k + 32) * DSN_PANEL);
+        UNROLL for (int r = 0; r < rows; r++) {
+          const vf a = vf_splat(xk[(size_t)r * ldx + k]);
+          UNROLL for (int v = 0; v < vecs; v++) acc[r * vecs + v] = vf_fma(a, wv[v], acc[r * vecs + v]);
+        }
+      }
+      UNROLL for (int v = 0; v < vecs; v++) w[v] += s->tap_stride;
+    }
+  }
+  switch (e->act) {
+    case ACT_SWISH: store_tile(rows, vecs, ACT_SWISH, acc, e, y, ldy, column, columns); break;
+    case ACT_RELU: store_tile(rows, vecs, ACT_RELU, acc, e, y, ldy, column, columns); break;
+    case ACT_SIGMOID: store_tile(rows, vecs, ACT_SIGMOID, acc, e, y, ldy, column, columns); break;
+    default: store_tile(rows, vecs, ACT_NONE, acc, e, y, ldy, column, columns);
   }
 }
 
@@ -127,31 +170,40 @@ typedef void (*TileFn)(const PanelShape *, const float *, int, const float *, in
 #endif
 EACH_TILE_ROW(TILE, 1)
 EACH_TILE_ROW(TILE, 2)
+TILE(1, 8)
 #define TILE_NAME(ROWS, VECS) tile_##ROWS##_##VECS,
 static const TileFn tiles[TILE_VECS][TILE_ROWS] = {{EACH_TILE_ROW(TILE_NAME, 1)}, {EACH_TILE_ROW(TILE_NAME, 2)}};
 
-/* A block of rows times the columns [from, to) of n; `to` is a multiple of TILE_COLS or n. */
-static void gemm_block(const PanelShape *s, const float *x, int ldx, int rows, const float *wp, int from, int to,
-                       const Epilogue *e, float *y, int ldy) {
-  for (int column = from; column < to; column += TILE_COLS) {
+/* `lines` lines of `rows` rows each: floats between rows and between lines. */
+typedef struct {
+  const float *x;
+  int lines, rows, ldx;
+  size_t line_step;
+} Block;
+
+/* A block times the columns [from, to); `to` is a multiple of TILE_COLS or the last. A line's rows are shared out evenly
+ * over its tiles: a tile of one row would take as long as one of four. */
+static void gemm_block(const PanelShape *s, const Block *b, const float *wp, int from, int to, const Epilogue *e, float *y, int ldy) {
+  const int tiles_of_line = ceil_div(b->rows, TILE_ROWS);
+  int column = from;
+  if (b->lines * b->rows == 1)
+    for (; column + WIDE_VECS * VL <= to; column += WIDE_VECS * VL) tile_1_8(s, b->x, 0, wp, column, e, y, 0, to);
+  for (; column < to; column += TILE_COLS) {
     const int vecs = ceil_div(imin(TILE_COLS, to - column), VL);
-    for (int row = 0; row < rows; row += TILE_ROWS) {
-      const int r = imin(TILE_ROWS, rows - row);
-      tiles[vecs - 1][r - 1](s, x + (size_t)row * ldx, ldx, wp, column, e, y + (size_t)row * ldy, ldy, to);
+    float *out = y;
+    for (int line = 0; line < b->lines; line++) {
+      const float *x = b->x + line * b->line_step;
+      for (int tile = 0, row = 0; tile < tiles_of_line; tile++) {
+        const int rows = ceil_div(b->rows - row, tiles_of_line - tile);
+        tiles[vecs - 1][rows - 1](s, x + (size_t)row * b->ldx, b->ldx, wp, column, e, out, ldy, to);
+        row += rows;
+        out += (size_t)rows * ldy;
+      }
     }
   }
 }
 
-static void activate_block(float *y, int ldy, int rows, int from, int to, int act) {
-  for (int row = 0; row < rows; row++) {
-    float *p = y + (size_t)row * ldy;
-    int c = from;
-    for (; c + VL <= to; c += VL) vf_store(p + c, vf_act(vf_load(p + c), act));
-    if (c < to) vf_store_n(p + c, vf_act(vf_load(p + c), act), to - c);
-  }
-}
-
-/* ---- forward and gradient of the input: one job, two sources ---- */
+/* ---- forward and gradient of the input: one job ---- */
 
 typedef struct {
   Source source;
@@ -160,71 +212,132 @@ typedef struct {
   const float *wp;
   float *y, *scratch;
   size_t scratch_floats; /* of one thread */
-  int rows, columns, row_block, column_groups, act;
+  int rows, columns, block_rows, blocks, column_groups, weights_first;
 } GemmJob;
 
-INLINE int gemm_scratch_floats(int dense, int k) { return dense ? 0 : ROW_BLOCK * k; }
+/* Lines of rows that one block takes where the source is read as a window over an image. */
+INLINE int window_lines(const Source *s) { return imin(s->oh, ceil_div(ROW_BLOCK, s->ow)); }
+INLINE int window_source_lines(const Source *s, int lines) { return (lines - 1) * s->stride + s->kernel; }
+
+INLINE size_t gemm_scratch_floats(const Source *s) {
+  if (source_is_dense(s)) return 0;
+  if (source_is_gathered(s)) return (size_t)ROW_BLOCK * s->kernel * s->kernel * s->c;
+  const int pad = window_pad(s);
+  return pad ? (size_t)window_source_lines(s, window_lines(s)) * (s->width + 2 * pad) * s->c : 0;
+}
+
+/* The block of output lines [from, from + lines) of one image. */
+static Block window_block(const Source *s, int image, int from, int lines, float *scratch) {
+  const int pad = window_pad(s), width = s->width + 2 * pad, first = from * s->stride - pad;
+  const float *x = s->x + (size_t)image * s->h * s->width * s->c;
+  if (pad) {
+    copy_lines(s, x, first, window_source_lines(s, lines), scratch);
+    x = scratch;
+  } else {
+    x += (size_t)first * s->width * s->c;
+  }
+  if (s->transposed) x += (size_t)(s->kernel - 1) * (width + 1) * s->c;
+  return (Block){x, lines, s->ow, s->stride * s->c, (size_t)s->stride * width * s->c};
+}
 
 static void gemm_chunk(const void *context, int chunk, int thread) {
   const GemmJob *job = context;
-  const int block = chunk / job->column_groups, group = chunk % job->column_groups;
-  const int from_row = block * job->row_block, rows = imin(job->row_block, job->rows - from_row);
+  const Source *s = &job->source;
+  const int block = job->weights_first ? chunk % job->blocks : chunk / job->column_groups;
+  const int group = job->weights_first ? chunk / job->blocks : chunk % job->column_groups;
   const int from = group * COLUMN_GROUP, to = imin(from + COLUMN_GROUP, job->columns);
   float *scratch = job->scratch ? job->scratch + (size_t)thread * job->scratch_floats : 0;
-  int ldx;
-  const float *x = source_rows(&job->source, from_row, from_row + rows, scratch, &ldx);
-  float *y = job->y + (size_t)from_row * job->columns;
-  gemm_block(&job->shape, x, ldx, rows, job->wp, from, to, &job->epilogue, y, job->columns);
-  if (job->act) activate_block(y, job->columns, rows, from, to, job->act);
+  int first, rows; /* of the output */
+  Block b;
+  if (source_is_dense(s) || source_is_gathered(s)) {
+    first = block * job->block_rows;
+    rows = imin(job->block_rows, job->rows - first);
+    b = (Block){.lines = 1, .rows = rows};
+    b.x = source_rows(s, first, first + rows, scratch, &b.ldx);
+  } else {
+    const int lines = window_lines(s), blocks = ceil_div(s->oh, lines), image = block / blocks, line = block % blocks * lines;
+    const int count = imin(lines, s->oh - line);
+    first = (image * s->oh + line) * s->ow;
+    rows = count * s->ow;
+    b = window_block(s, image, line, count, scratch);
+  }
+  float *y = job->y + (size_t)first * job->columns;
+  gemm_block(&job->shape, &b, job->wp, from, to, &job->epilogue, y, job->columns);
 }
 
-static void run_gemm(GemmJob *job) {
-  /* Few rows (batch 1, linear layers): smaller blocks, so that both threads find work. Bits do not depend on it. */
-  job->row_block = job->rows >= 8 * ROW_BLOCK ? ROW_BLOCK : TILE_ROWS;
+/* `k_max`: inputs of each tap that the weights hold, of which the source's c are used. */
+static void run_gemm(GemmJob *job, int k_max) {
+  const Source *s = &job->source;
+  const int taps = s->kernel * s->kernel, window = !source_is_dense(s) && !source_is_gathered(s);
+  PanelShape shape = {1, taps, s->c, 0, s->c, (size_t)k_max * DSN_PANEL, (size_t)taps * k_max * DSN_PANEL};
+  if (window) {
+    const ptrdiff_t line = (ptrdiff_t)(s->width + 2 * window_pad(s)) * s->c, sign = s->transposed ? -1 : 1;
+    shape.outer = shape.inner = s->kernel;
+    shape.x_outer = sign * line;
+    shape.x_inner = sign * s->c;
+  }
+  if (shape.x_inner == s->c && s->c == k_max) { /* the inner groups lie behind each other, in x and in the weights */
+    shape.k *= shape.inner;
+    shape.tap_stride *= shape.inner;
+    shape.inner = 1;
+  }
+  job->shape = shape;
+  job->scratch_floats = gemm_scratch_floats(s);
   job->column_groups = ceil_div(job->columns, COLUMN_GROUP);
-  dsn_parallel_for(gemm_chunk, job, ceil_div(job->rows, job->row_block) * job->column_groups);
+  if (window) {
+    job->blocks = job->rows / (s->oh * s->ow) * ceil_div(s->oh, window_lines(s));
+  } else {
+    /* Few rows (batch 1, linear layers): smaller blocks, so that both threads find work. Bits do not depend on it. */
+    job->block_rows = job->rows >= 8 * ROW_BLOCK || source_is_gathered(s) ? ROW_BLOCK : TILE_ROWS;
+    job->blocks = ceil_div(job->rows, job->block_rows);
+  }
+  /* What is larger, weights or rows, goes through the cache once. */
+  job->weights_first = (size_t)job->columns * taps > (size_t)job->rows;
+  dsn_parallel_for(gemm_chunk, job, job->blocks * job->column_groups);
+}
+
+static Source conv_source(const ConvRecord *r) {
+  return (Source){FLOATS(r->x), r->h, r->width, r->cin, r->kernel, r->stride, r->pad, r->oh, r->ow, 0};
 }
 
 static void op_conv(const ConvRecord *r) {
   GemmJob job = {
-      .source = {FLOATS(r->x), r->h, r->width, r->cin, r->kernel, r->stride, r->pad, r->oh, r->ow, 0},
-      .shape = {r->kernel * r->kernel, r->cin, r->cin_max * DSN_PANEL, (size_t)r->kernel * r->kernel * r->cin_max * DSN_PANEL},
-      .epilogue = {FLOATS_IF(r->scale), FLOATS_IF(r->shift), 0},
+      .source = conv_source(r),
+      .epilogue = {FLOATS_IF(r->scale), FLOATS_IF(r->shift), 0, r->act},
       .wp = FLOATS(r->w),
       .y = FLOATS(r->y),
       .scratch = FLOATS_IF(r->scratch),
       .rows = r->n * r->oh * r->ow,
       .columns = r->cout,
-      .act = r->act,
   };
-  job.scratch_floats = gemm_scratch_floats(source_is_dense(&job.source), r->kernel * r->kernel * r->cin);
-  run_gemm(&job);
+  run_gemm(&job, r->cin_max);
 }
 
 static uint32_t scratch_conv(const ConvRecord *r) {
-  const int dense = r->kernel == 1 && r->stride == 1 && r->pad == 0;
-  return (uint32_t)gemm_scratch_floats(dense, r->kernel * r->kernel * r->cin) * 4u * (uint32_t)dsn_threads();
+  const Source source = conv_source(r);
+  return (uint32_t)gemm_scratch_floats(&source) * 4u * (uint32_t)dsn_threads();
+}
+
+static Source conv_dx_source(const ConvDxRecord *r) {
+  return (Source){FLOATS(r->dy), r->oh, r->ow, r->cout, r->kernel, r->stride, r->pad, r->h, r->width, 1};
 }
 
 static void op_conv_dx(const ConvDxRecord *r) {
   GemmJob job = {
-      .source = {FLOATS(r->dy), r->oh, r->ow, r->cout, r->kernel, r->stride, r->pad, r->h, r->width, 1},
-      .shape = {r->kernel * r->kernel, r->cout, r->cout_max * DSN_PANEL,
-                (size_t)r->kernel * r->kernel * r->cout_max * DSN_PANEL},
-      .epilogue = {0, 0, r->accumulate},
+      .source = conv_dx_source(r),
+      .epilogue = {0, 0, r->accumulate, ACT_NONE},
       .wp = FLOATS(r->wt),
       .y = FLOATS(r->dx),
       .scratch = FLOATS_IF(r->scratch),
       .rows = r->n * r->h * r->width,
       .columns = r->cin,
   };
-  job.scratch_floats = gemm_scratch_floats(source_is_dense(&job.source), r->kernel * r->kernel * r->cout);
-  run_gemm(&job);
+  run_gemm(&job, r->cout_max);
 }
 
 static uint32_t scratch_conv_dx(const ConvDxRecord *r) {
-  const int dense = r->kernel == 1 && r->stride == 1 && r->pad == 0;
-  return (uint32_t)gemm_scratch_floats(dense, r->kernel * r->kernel * r->cout) * 4u * (uint32_t)dsn_threads();
+  const Source source = conv_dx_source(r);
+  return (uint32_t)gemm_scratch_floats(&source) * 4u * (uint32_t)dsn_threads();
 }
 
 /* ---- gradient of the weight: the sum runs over rows ---- */

@@ -9,7 +9,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { encode } from "fast-png";
 import { operations } from "../dist/src/data/augment/rand-augment.js";
 import { makeAugment } from "../dist/src/data/augment.js";
-import { decodeImage } from "../dist/src/image/decode-node.js";
+import { decodeImage } from "../dist/src/image/decode.js";
 import { allocPixels, centreCrop } from "../dist/src/image/pixels.js";
 import { resizeToCover } from "../dist/src/image/resize.js";
 import { Philox } from "../dist/src/random/philox.js";

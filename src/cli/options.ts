@@ -13,11 +13,14 @@ export function whole(min: number): (text: string) => number {
   };
 }
 
-/** Parser of a flag that takes one width of a network. */
-export function fixedWidth(text: string): number | "largest" | "smallest" {
+/** One width of a network, or one for each gate in order. */
+export type FixedWidth = number | "largest" | "smallest" | number[];
+
+export function fixedWidth(text: string): FixedWidth {
   if (text === "largest" || text === "smallest") return text;
   if (/^\d{1,3}$/.test(text)) return Number(text);
-  throw new InvalidArgumentError("Expected a width's number, largest or smallest.");
+  if (/^\d{1,3}(,\d{1,3})+$/.test(text)) return text.split(",").map(Number);
+  throw new InvalidArgumentError("Expected a width's number, largest or smallest; or a number for each gate: 2,0,3.");
 }
 
 export const jsonOption = () => new Option("--json", "write JSON to stdout, progress to stderr");

@@ -52,14 +52,17 @@ export function describeSpec(name: string, spec: ModelSpec, layersAt?: number | 
   const slots: (number | "largest")[] = Array.from({ length: net.widths }, (_, k) => k);
   if (!net.largestIsNumbered) slots.push("largest");
   let size = Math.ceil(spec.input.height / spec.stem.stride);
-  const stem = { name: "stem", block: `conv ${spec.stem.kernel}×${spec.stem.kernel}`, repeat: 1, gate: false };
+  const pool = spec.stem.pool === true;
+  if (pool) size = Math.ceil(size / 2);
+  const conv = `conv ${spec.stem.kernel}×${spec.stem.kernel}`;
+  const stem = { name: "stem", block: pool ? `${conv}, max pool` : conv, repeat: 1, gate: false };
   return {
     name,
     inputSize: spec.input.height,
     channels: spec.input.channels,
     classes: spec.classes,
     stages: [
-      { ...stem, stride: spec.stem.stride, size, widths: spec.stem.widths },
+      { ...stem, stride: spec.stem.stride * (pool ? 2 : 1), size, widths: spec.stem.widths },
       ...spec.stages.map((stage, i) => {
         size = Math.ceil(size / stage.stride);
         return {

@@ -48,6 +48,11 @@ export function gatedMadds(net: Supernet, choices: readonly ArrayLike<number>[],
     value: a.value * b.value,
     by: a.by.map((slope, i) => slope * b.value + a.value * b.by[i]!),
   });
+  // By a choice: the wider of what both become at it. `by` holds that, and 0 where a width does not depend on the gate.
+  const wider = (a: Dual, b: Dual): Dual => ({
+    value: Math.max(a.value, b.value),
+    by: a.by.map((slope, i) => (slope === 0 && b.by[i] === 0 ? 0 : Math.max(slope || a.value, b.by[i]! || b.value))),
+  });
   const spend = (cost: Dual, factor: number): void => {
     total.value += cost.value * factor;
     for (let i = 0; i < count; i++) total.by[i] = total.by[i]! + cost.by[i]! * factor;
@@ -58,7 +63,7 @@ export function gatedMadds(net: Supernet, choices: readonly ArrayLike<number>[],
     c,
   });
   const exec: Exec<Shape> = {
-    conv: (x, conv, _norm, _act, slot) => {
+    conv: (x, conv, _norm, _act, { slot }) => {
       const y = size(x, conv, width(conv.cout, slot));
       spend(times(x.c, y.c), y.h * y.w * conv.kernel ** 2);
       return y;
@@ -90,7 +95,7 @@ export function gatedMadds(net: Supernet, choices: readonly ArrayLike<number>[],
     },
     scale: (x) => x,
     features: (x) => x,
-    add: (a, b) => (a.c.value >= b.c.value ? a : b),
+    add: (a, b) => ({ ...a, c: wider(a.c, b.c) }),
   };
   const { height: h, width: w, channels } = net.spec.input;
   walkNetwork(net.steps, exec, { h, w, c: constant(channels) }, 0);

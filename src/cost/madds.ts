@@ -7,7 +7,7 @@ import { type Supernet, walkNetwork } from "../models/build.js";
 import type { Exec } from "../nn/exec.js";
 import { gateLayers } from "../nn/gate.js";
 import type { Conv } from "../nn/layers.js";
-import { channelsAt, type Slot, widest } from "../nn/width.js";
+import { channelsAt, choiceAt, type Position, type Route, startOf, widest } from "../nn/width.js";
 import { outputSize } from "../ops/conv.js";
 import { pooledSize } from "../ops/pool.js";
 
@@ -24,9 +24,6 @@ interface Shape {
   w: number;
   c: number;
 }
-
-/** A choice for each gate in order, or one slot for all. */
-export type Route = Slot | readonly number[];
 
 class CostExec implements Exec<Shape> {
   readonly layers: LayerCost[] = [];
@@ -48,7 +45,7 @@ class CostExec implements Exec<Shape> {
     };
   }
 
-  conv(x: Shape, conv: Conv, _norm: unknown, _act: unknown, slot: Slot): Shape {
+  conv(x: Shape, conv: Conv, _norm: unknown, _act: unknown, { slot }: Position): Shape {
     const out = this.#size(x, conv, channelsAt(conv.cout, slot));
     return this.#add("conv", conv.name, out, out.h * out.w * out.c * x.c * conv.kernel ** 2);
   }
@@ -67,13 +64,13 @@ class CostExec implements Exec<Shape> {
     return this.#add("pool", "global pool", { h: 1, w: 1, c: x.c }, x.h * x.w * x.c);
   }
 
-  gate: Exec<Shape>["gate"] = (gate, _reduced, slot) => {
+  gate: Exec<Shape>["gate"] = (gate) => {
     if (this.dynamic) {
       for (const { name, cin, cout } of gateLayers(gate)) {
         this.#add("gate", name, { h: 1, w: 1, c: widest(cout) }, widest(cin) * widest(cout));
       }
     }
-    return typeof this.route === "object" ? this.route[gate.index]! : slot === "largest" ? slot : this.route;
+    return choiceAt(this.route, gate.index);
   };
 
   scale = (x: Shape): Shape => x;
@@ -84,13 +81,26 @@ class CostExec implements Exec<Shape> {
 /** Every layer in order of execution. `dynamic` adds the gates' heads. */
 export function layerCosts(net: Supernet, route: Route, dynamic = false, input = net.spec.input): LayerCost[] {
   const exec = new CostExec(route, dynamic);
-  const start = route === "largest" ? "largest" : 0;
-  walkNetwork(net.steps, exec, { h: input.height, w: input.width, c: input.channels }, start);
+  walkNetwork(net.steps, exec, { h: input.height, w: input.width, c: input.channels }, startOf(route));
   return exec.layers;
 }
 
 export function madds(net: Supernet, route: Route, dynamic = false, input = net.spec.input): number {
   return layerCosts(net, route, dynamic, input).reduce((sum, layer) => sum + layer.madds, 0);
+}
+
+/**
+ * What each candidate of each gate makes the network cost, the heads included. With several gates the others then choose their
+ * middle candidate: a gate's share hardly depends on what they choose, and it is what an image's route is not yet known for.
+ */
+export function gateCosts(net: Supernet): number[][] {
+  return net.gates.map(({ candidates, index }) =>
+    candidates.map((k) => {
+      const route = net.gates.map((gate) => gate.candidates[Math.floor(gate.candidates.length / 2)]!);
+      route[index] = k;
+      return madds(net, route, true);
+    }),
+  );
 }
 
 /** MAdds of what runs before the first gate's choice, its head included. */
@@ -104,23 +114,22 @@ export function maddsBeforeGate(net: Supernet, input = net.spec.input): number {
 /** Weights and biases that the network holds at a width: the prefixes in use, norms' scale and shift included. */
 export function parameterCount(net: Supernet, route: Route): number {
   let count = 0;
-  const start: Slot = route === "largest" ? "largest" : 0;
   const cost = new CostExec(route, false);
   const exec: Exec<Shape> = {
-    conv: (x, conv, norm, act, slot) => {
-      const out = cost.conv(x, conv, norm, act, slot);
+    conv: (x, conv, norm, act, at) => {
+      const out = cost.conv(x, conv, norm, act, at);
       count += out.c * x.c * conv.kernel ** 2 + (conv.bias ? out.c : 0) + (norm ? 2 * out.c : 0);
       return out;
     },
-    depthwise: (x, conv, norm, act, slot) => {
+    depthwise: (x, conv, norm, act, at) => {
       count += x.c * conv.kernel ** 2 + 2 * x.c;
-      return cost.depthwise(x, conv, norm, act, slot);
+      return cost.depthwise(x, conv, norm, act, at);
     },
-    gate: (gate, reduced, slot) => {
+    gate: (gate, reduced, at) => {
       for (const layer of gateLayers(gate)) {
         count += layer.weight.size + (layer.bias?.size ?? 0);
       }
-      return cost.gate(gate, reduced, slot);
+      return cost.gate(gate, reduced, at);
     },
     pool: cost.pool,
     globalPool: (x) => cost.globalPool(x),
@@ -129,6 +138,6 @@ export function parameterCount(net: Supernet, route: Route): number {
     features: cost.features,
   };
   const { height: h, width: w, channels: c } = net.spec.input;
-  walkNetwork(net.steps, exec, { h, w, c }, start);
+  walkNetwork(net.steps, exec, { h, w, c }, startOf(route));
   return count;
 }

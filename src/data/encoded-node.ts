@@ -1,6 +1,6 @@
 /** Images that lie encoded (PNG, JPEG) in a folder or archive and are read and decoded when asked for. */
 import { FormatError } from "../errors.js";
-import { decodeImage } from "../image/decode-node.js";
+import { decodeImage } from "../image/decode.js";
 import type { Pixels } from "../image/pixels.js";
 import { checkLabels, type Dataset } from "./dataset.js";
 import { describeEntry, type Files, readEntry } from "./files-node.js";

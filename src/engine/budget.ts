@@ -21,31 +21,34 @@ export function firstWithin(costs: readonly number[], budget: number): number {
   return costs.findIndex((cost) => cost <= budget);
 }
 
-/** Of each candidate, the gate included. */
-export interface CandidateCosts {
+/** What a table is reckoned with. */
+export interface Costs {
+  /** By gate and candidate, see cost/madds.ts: what a λ weighs. */
+  gates: readonly (readonly number[])[];
+  /** Widths that all gates may choose, and what each costs where they all choose it, gates included. */
   candidates: readonly number[];
   madds: readonly number[];
-  /** Milliseconds; asked for when the first budget needs it. */
+  /** The same in milliseconds; asked for when the first budget needs it. */
   latency: () => readonly number[];
 }
 
 /** A model's calibration table, λ ascending, with what each λ costs and the bias it stands for: made once, not at each change. */
 export class BudgetTable {
   readonly #points: readonly CalibrationPoint[];
-  readonly #costs: CandidateCosts;
+  readonly #costs: Costs;
   readonly #madds: readonly number[];
-  readonly #biases: readonly (readonly number[])[];
+  readonly #biases: readonly (readonly number[])[][];
   #ms: readonly number[] | null = null;
 
-  constructor(points: readonly CalibrationPoint[], costs: CandidateCosts) {
+  constructor(points: readonly CalibrationPoint[], costs: Costs) {
     this.#points = points;
     this.#costs = costs;
     this.#madds = points.map(({ madds }) => madds);
-    this.#biases = points.map(({ lambda }) => costBias(lambda, costs.madds));
+    this.#biases = points.map(({ lambda }) => costs.gates.map((madds) => costBias(lambda, madds)));
   }
 
-  /** The bias with which the gate spends as much of the budget as the table shows. UsageError: cannot be reached. */
-  bias(budget: Budget): readonly number[] {
+  /** The biases, by gate, with which as much of the budget is spent as the table shows. UsageError: cannot be reached. */
+  bias(budget: Budget): readonly (readonly number[])[] {
     const entries = Object.entries(budget ?? {});
     const [kind, value] = entries[0] ?? [];
     if (entries.length === 1 && typeof value === "number") {
@@ -62,7 +65,7 @@ export class BudgetTable {
     throw new UsageError(`budget: expected one of { madds }, { ms }, { width }, a number; got ${got}`);
   }
 
-  #withinMadds(madds: number): readonly number[] {
+  #withinMadds(madds: number) {
     return this.#within(madds, this.#madds, (least, most) => {
       return `${madds} MAdds cannot be reached; this model spends ${Math.ceil(least)} to ${Math.ceil(most)}`;
     });

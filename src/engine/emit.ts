@@ -5,8 +5,8 @@
 import type { Call } from "../backend/records.js";
 import type { Exec } from "../nn/exec.js";
 import { gateScores } from "../nn/gate.js";
-import { type Conv, NORM_EPS, type Norm } from "../nn/layers.js";
-import { channelsAt, type Slot, slotIndex } from "../nn/width.js";
+import { type Conv, NORM_EPS, type Norm, normEntry } from "../nn/layers.js";
+import { channelsAt, type Position } from "../nn/width.js";
 import { type Activation, actCode } from "../ops/activation.js";
 import { outputSize } from "../ops/conv.js";
 import { GROUP_CHANNELS } from "../ops/norm.js";
@@ -37,8 +37,8 @@ export interface PlannedOp {
 export interface Constants {
   /** A parameter in the weights' span. */
   param(param: { offset: number }): number;
-  /** Scale and shift of a batch norm at one of its slots, see fold.ts. */
-  folded(norm: Norm, slot: number): { scale: number; shift: number };
+  /** Scale and shift of a batch norm at one of its entries, see fold.ts. */
+  folded(norm: Norm, entry: number): { scale: number; shift: number };
 }
 
 const NONE = { scale: 0, shift: 0 };
@@ -58,20 +58,20 @@ export class EmitExec implements Exec<Activations> {
     return { h, w, c, buffer: { floats: h * w * c } };
   }
 
-  #fused(norm: Norm | null, slot: Slot, bias: number): { scale: number; shift: number } {
+  #fused(norm: Norm | null, at: Position, bias: number): { scale: number; shift: number } {
     if (norm === null) return { scale: 0, shift: bias };
-    return norm.kind === "bn" ? this.constants.folded(norm, slotIndex(norm.widths, slot)) : NONE;
+    return norm.kind === "bn" ? this.constants.folded(norm, normEntry(norm, at)) : NONE;
   }
 
-  conv(x: Activations, conv: Conv, norm: Norm | null, act: Activation, slot: Slot): Activations {
+  conv(x: Activations, conv: Conv, norm: Norm | null, act: Activation, position: Position): Activations {
     const { kernel, stride, pad } = conv;
     const y = this.#output(
       outputSize(x.h, kernel, stride, pad),
       outputSize(x.w, kernel, stride, pad),
-      channelsAt(conv.cout, slot),
+      channelsAt(conv.cout, position.slot),
     );
     const w = this.constants.param(conv.weight);
-    const { scale, shift } = this.#fused(norm, slot, conv.bias === null ? 0 : this.constants.param(conv.bias));
+    const { scale, shift } = this.#fused(norm, position, conv.bias === null ? 0 : this.constants.param(conv.bias));
     const grouped = norm?.kind === "gn";
     this.#emit(conv.name, [x.buffer, y.buffer], (at) => ({
       op: "conv",
@@ -97,11 +97,11 @@ export class EmitExec implements Exec<Activations> {
     return y;
   }
 
-  depthwise: Exec<Activations>["depthwise"] = (x, conv, norm, act, slot) => {
+  depthwise: Exec<Activations>["depthwise"] = (x, conv, norm, act, position) => {
     const { kernel, stride, pad } = conv;
     const y = this.#output(outputSize(x.h, kernel, stride, pad), outputSize(x.w, kernel, stride, pad), x.c);
     const w = this.constants.param(conv.weight);
-    const { scale, shift } = this.#fused(norm, slot, 0);
+    const { scale, shift } = this.#fused(norm, position, 0);
     const grouped = norm.kind === "gn";
     this.#emit(conv.name, [x.buffer, y.buffer], (at) => ({
       op: "depthwise",
@@ -191,10 +191,10 @@ export class EmitExec implements Exec<Activations> {
     return x;
   }
 
-  /** In place of the wider one: a block's input is read no more once its residual sum is made. */
-  add(a: Activations, b: Activations): Activations {
-    const y = a.c >= b.c ? a : b;
-    this.#emit("add", [a.buffer, b.buffer], (at) => ({
+  /** In place of `a`, the block's own, where that is wide enough. Never of `b`, which may lie in memory that crosses a gate. */
+  add(a: Activations, b: Activations, act: Activation): Activations {
+    const y = a.c >= b.c ? a : this.#output(b.h, b.w, b.c);
+    this.#emit("add", [...new Set([a.buffer, b.buffer, y.buffer])], (at) => ({
       op: "add",
       a: at(a.buffer),
       b: at(b.buffer),
@@ -203,13 +203,14 @@ export class EmitExec implements Exec<Activations> {
       hw: a.h * a.w,
       ca: a.c,
       cb: b.c,
+      act: actCode[act],
     }));
     return y;
   }
 
-  gate: Exec<Activations>["gate"] = (gate, reduced, slot) => {
-    this.scores = gateScores(this, gate, reduced, slot);
-    return slot;
+  gate: Exec<Activations>["gate"] = (gate, reduced, position) => {
+    this.scores = gateScores(this, gate, reduced, position);
+    return position.slot;
   };
 
   features(x: Activations): Activations {

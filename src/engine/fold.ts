@@ -3,17 +3,17 @@ import type { Backend } from "../backend/backend.js";
 import { NORM_EPS, type Norm } from "../nn/layers.js";
 
 export class FoldedNorms {
-  readonly #rows = new Map<string, { norm: Norm; slot: number; scale: number; shift: number }>();
+  readonly #rows = new Map<string, { norm: Norm; entry: number; scale: number; shift: number }>();
 
   constructor(readonly backend: Backend) {}
 
-  /** Addresses of the norm's scale and shift at a slot; filled by `refresh`. */
-  at(norm: Norm, slot: number): { scale: number; shift: number } {
-    const key = `${norm.name} ${slot}`;
+  /** Addresses of the norm's scale and shift at one of its entries; filled by `refresh`. */
+  at(norm: Norm, entry: number): { scale: number; shift: number } {
+    const key = `${norm.name} ${entry}`;
     let row = this.#rows.get(key);
     if (row === undefined) {
-      const bytes = norm.widths[slot]! * 4;
-      row = { norm, slot, scale: this.backend.arena.alloc(bytes, true), shift: this.backend.arena.alloc(bytes, true) };
+      const bytes = norm.stats[entry]!.mean.size * 4;
+      row = { norm, entry, scale: this.backend.arena.alloc(bytes, true), shift: this.backend.arena.alloc(bytes, true) };
       this.#rows.set(key, row);
     }
     return row;
@@ -22,13 +22,13 @@ export class FoldedNorms {
   /** Computes every row from the weights and statistics in `span`, in double. */
   refresh(span: number): void {
     const f32 = this.backend.f32;
-    for (const { norm, slot, scale, shift } of this.#rows.values()) {
-      const stats = norm.stats[slot]!;
+    for (const { norm, entry, scale, shift } of this.#rows.values()) {
+      const stats = norm.stats[entry]!;
       const gamma = norm.weight.in(span) / 4;
       const beta = norm.bias.in(span) / 4;
       const mean = stats.mean.in(span) / 4;
       const variance = stats.var.in(span) / 4;
-      for (let c = 0; c < norm.widths[slot]!; c++) {
+      for (let c = 0; c < stats.mean.size; c++) {
         const s = f32[gamma + c]! / Math.sqrt(f32[variance + c]! + NORM_EPS);
         f32[scale / 4 + c] = s;
         f32[shift / 4 + c] = f32[beta + c]! - f32[mean + c]! * s;

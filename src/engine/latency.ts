@@ -12,7 +12,7 @@ const TOTAL_MS = 800;
 const SAMPLE_MS = 2;
 
 /**
- * Median milliseconds of one image at each candidate of the first gate, the gate included. Measured once for a device and
+ * Median milliseconds of one image where all gates choose their k-th candidate, by k, gates included. Measured once for a device and
  * remembered, for as long as processor, kernels, threads and network are the same; `fresh` measures anew. `plan`: for one
  * image, dynamic; its images and biases are lost.
  */
@@ -29,22 +29,21 @@ export function deviceLatency(backend: Backend, net: Supernet, plan: Plan, fresh
 function measure(backend: Backend, net: Supernet, plan: Plan): number[] {
   const { height, width, channels } = net.spec.input;
   for (let i = 0; i < height * width * channels; i++) backend.f32[plan.input / 4 + i] = Math.sin(i);
-  const { candidates } = net.gates[0]!;
-  const tasks = candidates.map((_, chosen) => {
-    const bias = forcing(chosen, candidates.length);
-    return () => {
-      plan.setBias(0, bias);
-      plan.runDynamic(1);
-    };
-  });
+  const tasks = net.gates[0]!.candidates.map((_, k) => forcedRoute(plan, net, 1, k));
   const once = timeInTurns(tasks, { rounds: 1 }).reduce((sum, [ms]) => sum + Math.max(ms!, SAMPLE_MS), 0);
   const rounds = Math.max(5, Math.min(40, Math.round(TOTAL_MS / once)));
   return timeInTurns(tasks, { rounds, sampleMs: SAMPLE_MS }).map((times) => quantile(times, 0.5));
 }
 
-/** A bias with which a gate of so many candidates picks that one, whatever its scores. */
-export function forcing(chosen: number, candidates: number): number[] {
-  return Array.from({ length: candidates }, (_, k) => (k === chosen ? 1e30 : 0));
+/** A run of the plan on n images in which every gate chooses its k-th candidate, whatever its scores. */
+export function forcedRoute(plan: Plan, net: Supernet, n: number, k: number): () => void {
+  const biases = net.gates.map(({ candidates }) => candidates.map((_, i) => (i === k ? 1e30 : 0)));
+  return () => {
+    biases.forEach((bias, gate) => {
+      plan.setBias(gate, bias);
+    });
+    plan.runDynamic(n);
+  };
 }
 
 function parse(text: string | null, candidates: number): number[] | null {

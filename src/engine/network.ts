@@ -1,6 +1,6 @@
 /** A trained network, ready to classify: the public face of the engine. */
 import type { Backend } from "../backend/backend.js";
-import { madds } from "../cost/madds.js";
+import { gateCosts, madds } from "../cost/madds.js";
 import { ShapeError, UncalibratedError, UsageError } from "../errors.js";
 import { type ImageInput, readImage } from "../image/input.js";
 import { preprocess } from "../image/preprocess.js";
@@ -9,13 +9,13 @@ import type { Supernet } from "../models/build.js";
 import { networkOf } from "../models/file.js";
 import type { ModelSpec } from "../models/spec.js";
 import { allocSpan, readState } from "../models/state.js";
-import { channelsAt, type Slot } from "../nn/width.js";
+import { channelsAt, type Route, type Slot } from "../nn/width.js";
 import { type Budget, BudgetTable } from "./budget.js";
 import { deviceLatency } from "./latency.js";
 import { Plan } from "./plan.js";
 
-/** A width by number, or by name; `dynamic` lets the gate choose. */
-export type Width = number | "largest" | "smallest" | "dynamic";
+/** A width by number or by name; or a route, a width for each gate in order; `dynamic` lets the gates choose. */
+export type Width = number | "largest" | "smallest" | "dynamic" | readonly number[];
 
 export interface ClassifyOptions {
   /** Labels for each image, best first. Default 5. */
@@ -32,7 +32,7 @@ export type RunOptions = Pick<ClassifyOptions, "width" | "budget">;
 export interface Classification {
   /** Best first; scores are softmax probabilities. */
   labels: { label: string; score: number }[];
-  /** What each gate chose; empty at a fixed width. `channels`: output channels of the layer behind the gate. */
+  /** What each gate chose; empty at a fixed width or route. `channels`: output channels of the layer behind the gate. */
   route: { gate: string; width: number; channels: number }[];
   madds: number;
   /** Time in the engine, preprocessing not included; for several images at once the mean. */
@@ -54,9 +54,10 @@ export class Network {
   readonly #span: number;
   readonly #slots: readonly Slot[];
   readonly #plans = new Map<number, Plan>();
-  readonly #budgets: BudgetTable | null;
-  /** The gate's choice as it was trained. */
-  readonly #unbiased: readonly number[];
+  /** Made when the first budget asks for it. */
+  #budgets: BudgetTable | null = null;
+  /** The gates' choice as it was trained. */
+  readonly #unbiased: readonly (readonly number[])[];
   #disposed = false;
 
   /** Takes over the backend: `dispose` ends it. FormatError where what the file holds is no network or does not fit it. */
@@ -73,16 +74,7 @@ export class Network {
     this.#span = allocSpan(backend, this.#net.layout.floats);
     readState(backend, this.#net, this.#span, selectTensors(tensors, "parameters"));
     this.#slots = file.calibrated ?? [];
-    const candidates = this.#net.gates[0]?.candidates ?? [];
-    this.#unbiased = candidates.map(() => 0);
-    this.#budgets =
-      file.calibration === undefined || !this.gated
-        ? null
-        : new BudgetTable(file.calibration, {
-            candidates,
-            madds: candidates.map((k) => madds(this.#net, k, true)),
-            latency: () => deviceLatency(backend, this.#net, this.#plan(1)),
-          });
+    this.#unbiased = this.#net.gates.map(({ candidates }) => candidates.map(() => 0));
   }
 
   /** Numbered widths, 0 the slimmest. */
@@ -155,12 +147,12 @@ export class Network {
     this.dispose();
   }
 
-  #run(batch: Float32Array, n: number, width: Slot | "dynamic", bias: readonly number[] | null) {
+  #run(batch: Float32Array, n: number, width: Route | "dynamic", bias: readonly (readonly number[])[] | null) {
     if (this.#disposed) throw gone();
     const plan = this.#plan(n);
     const { f32 } = this.#backend;
     f32.set(batch, plan.input / 4);
-    if (bias !== null) plan.setBias(0, bias);
+    bias?.forEach((values, gate) => void plan.setBias(gate, values));
     const started = performance.now();
     const routes = width === "dynamic" ? plan.runDynamic(n) : plan.run(n, width);
     const ms = performance.now() - started;
@@ -179,7 +171,7 @@ export class Network {
     return plan;
   }
 
-  #width({ width, budget }: RunOptions): Slot | "dynamic" {
+  #width({ width, budget }: RunOptions): Route | "dynamic" {
     const highest = this.#net.widths - 1;
     const asked = width ?? (this.gated ? "dynamic" : highest);
     if (budget !== undefined && asked !== "dynamic") throw new UsageError("a budget needs the gate: leave width out");
@@ -188,6 +180,18 @@ export class Network {
       for (const { candidates } of this.#net.gates) candidates.forEach((k) => void this.#calibrated(k));
       return asked;
     }
+    if (typeof asked === "object") {
+      const gates = this.#net.gates.length;
+      if (asked.length !== gates) {
+        throw new UsageError(`width: expected a width for each of the ${gates} gates, got ${asked.length}`);
+      }
+      return asked.map((slot) => this.#slot(slot) as number);
+    }
+    return this.#slot(asked);
+  }
+
+  #slot(asked: number | "largest" | "smallest"): Slot {
+    const highest = this.#net.widths - 1;
     const slot = asked === "smallest" ? 0 : asked === "largest" && this.#net.largestIsNumbered ? highest : asked;
     if (slot !== "largest" && (!Number.isInteger(slot) || slot < 0 || slot > highest)) {
       throw new UsageError(`width: expected 0 to ${highest}, largest, smallest or dynamic, got ${slot}`);
@@ -203,20 +207,34 @@ export class Network {
     );
   }
 
-  #bias(budget: Budget | undefined): readonly number[] | null {
+  /** By gate. */
+  #bias(budget: Budget | undefined): readonly (readonly number[])[] | null {
     if (!this.gated) return null;
     if (budget === undefined) return this.#unbiased;
     if (this.#disposed) throw gone();
-    if (this.#budgets === null) {
+    this.#budgets ??= this.#budgetTable();
+    return this.#budgets.bias(budget);
+  }
+
+  #budgetTable(): BudgetTable {
+    const net = this.#net;
+    const { calibration } = this.#file;
+    if (calibration === undefined) {
       throw new UsageError("this model has no budget table, so no budget can be kept to; dsnet calibrate measures it");
     }
-    return this.#budgets.bias(budget);
+    const { candidates } = net.gates[0]!;
+    return new BudgetTable(calibration, {
+      gates: gateCosts(net),
+      candidates,
+      madds: candidates.map((k) => madds(net, k, true)),
+      latency: () => deviceLatency(this.#backend, net, this.#plan(1)),
+    });
   }
 
   #classification(
     logits: Float32Array,
     route: readonly number[] | undefined,
-    width: Slot | "dynamic",
+    width: Route | "dynamic",
     topK: number,
     ms: number,
   ): Classification {
@@ -226,7 +244,7 @@ export class Network {
       .map((label, c) => ({ label, score: Math.exp(logits[c]! - top) / sum }))
       .sort((a, b) => b.score - a.score)
       .slice(0, topK);
-    const cost = route === undefined ? madds(this.#net, width as Slot) : madds(this.#net, route, true);
+    const cost = route === undefined ? madds(this.#net, width as Route) : madds(this.#net, route, true);
     const steps = (route ?? []).map((chosen, g) => ({
       gate: this.#net.gates[g]!.name,
       width: chosen,

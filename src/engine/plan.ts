@@ -1,6 +1,7 @@
 /**
  * A network compiled for one input size: kernel records over memory laid out once. The walk is cut at the gates into
- * segments; each segment has a variant for every width that can come in and be chosen, all reading the same weights.
+ * segments; each segment has a variant for every width that can come in and be chosen, all reading the same weights. Their number does
+ * not grow with the number of routes: what lies two gates back matters only as the residual stream's width.
  *
  * Batch 1 with routing is one call: the records end in OP_ROUTE, which goes on at the chosen variant. A larger batch runs
  * to the gate, is sorted into buckets by choice, and each bucket runs dense; any composition gives the bits of batch 1.
@@ -13,9 +14,9 @@ import type { Backend } from "../backend/backend.js";
 import { encode, RECORD_BYTES, scratchWord } from "../backend/records.js";
 import { ShapeError, UsageError } from "../errors.js";
 import type { Supernet } from "../models/build.js";
-import type { Step, Walk } from "../nn/blocks.js";
+import { passGate, type Step, startWalk, type Walk } from "../nn/blocks.js";
 import type { Gate } from "../nn/layers.js";
-import type { Slot } from "../nn/width.js";
+import { choiceAt, type Route, type Slot, startOf } from "../nn/width.js";
 import { type Activations, type Buffer, EmitExec, type PlannedOp } from "./emit.js";
 import { FoldedNorms } from "./fold.js";
 
@@ -94,7 +95,6 @@ export class Plan {
     this.#segments = cutAtGates(net.steps);
     const { height: h, width: w, channels: c } = net.spec.input;
     const image: Activations = { h, w, c, buffer: { floats: h * w * c } };
-    const start = (slot: Slot): Walk<Activations> => ({ x: image, slot, input: null, reduced: null });
     const dynamic = options.dynamic ?? net.gates.length > 0;
     const slots = options.slots ?? Array.from({ length: net.widths }, (_, k) => k);
     const memo = new Map<string, Variant>();
@@ -103,7 +103,7 @@ export class Plan {
     if (dynamic || slots.some((s) => s !== "largest")) roots.push(0);
     if (slots.includes("largest")) roots.push("largest");
     for (const slot of roots) {
-      this.#roots.set(slot, this.#compile(memo, 0, start(slot), [image.buffer], slots, dynamic));
+      this.#roots.set(slot, this.#compile(memo, 0, startWalk(image, slot), [image.buffer], slots, dynamic));
     }
     const variants = [...memo.values()];
     this.#place(variants, image.buffer);
@@ -126,17 +126,17 @@ export class Plan {
     this.#folded.refresh(this.#span);
   }
 
-  /** Runs the first n images of `input` at one slot. */
-  run(n: number, slot: Slot): void {
+  /** Runs the first n images of `input` on one route. */
+  run(n: number, route: Route): void {
     this.#check(n);
-    const variants = this.#along(slot);
+    const variants = this.#along(route);
     for (const variant of variants) this.#runVariant(variant, n);
     this.#copyLogits(variants[variants.length - 1]!, 0, n);
   }
 
-  /** What `run` runs at this slot, in order. */
-  records(slot: Slot): PlannedRecord[] {
-    return this.#along(slot).flatMap(({ ops, first }) =>
+  /** What `run` runs on this route, in order. */
+  records(route: Route): PlannedRecord[] {
+    return this.#along(route).flatMap(({ ops, first }) =>
       ops.map(({ name }, i) => ({ name, at: this.#records + (first + i) * RECORD_BYTES })),
     );
   }
@@ -210,7 +210,8 @@ export class Plan {
     slots: readonly Slot[],
     dynamic: boolean,
   ): Variant {
-    const key = `${segment} ${from.slot} ${from.x.c} ${from.input?.c ?? ""}`;
+    const { slot, from: last } = from.at;
+    const key = [segment, slot, last, from.x.c, from.input?.c].join(" ");
     const known = memo.get(key);
     if (known !== undefined) return known;
     const exec = new EmitExec({
@@ -237,11 +238,11 @@ export class Plan {
     };
     memo.set(key, variant);
     if (gate === null) return variant;
-    const chosen: Slot[] = from.slot === "largest" ? ["largest"] : slots.filter((s) => s !== "largest");
-    if (dynamic && from.slot !== "largest") chosen.push(...gate.candidates);
-    for (const slot of new Set(chosen)) {
-      const next = { ...walk, slot, reduced: null };
-      variant.next.set(slot, this.#compile(memo, segment + 1, next, variant.boundary, slots, dynamic));
+    const chosen: Slot[] = slot === "largest" ? ["largest"] : slots.filter((s) => s !== "largest");
+    if (dynamic && slot !== "largest") chosen.push(...gate.candidates);
+    for (const choice of new Set(chosen)) {
+      const next = { ...walk, at: passGate(walk.at, choice), reduced: null };
+      variant.next.set(choice, this.#compile(memo, segment + 1, next, variant.boundary, slots, dynamic));
     }
     return variant;
   }
@@ -333,15 +334,15 @@ export class Plan {
     }
   }
 
-  /** The variants of every segment at one slot. */
-  #along(slot: Slot): Variant[] {
+  /** The variant of every segment on one route. */
+  #along(route: Route): Variant[] {
     const variants: Variant[] = [];
-    let variant = this.#roots.get(slot === "largest" ? slot : 0);
+    let variant = this.#roots.get(startOf(route));
     for (;;) {
-      if (variant === undefined) throw new UsageError(`width ${slot} was not compiled into this plan`);
+      if (variant === undefined) throw new UsageError(`width ${route} was not compiled into this plan`);
       variants.push(variant);
       if (variant.gate === null) return variants;
-      variant = variant.next.get(slot);
+      variant = variant.next.get(choiceAt(route, variant.gate.index));
     }
   }
 

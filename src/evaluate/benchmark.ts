@@ -1,14 +1,14 @@
 /** How long a network takes at each width, and with the gate, against what its MAdds promise and what this machine can do. */
 import type { Backend } from "../backend/backend.js";
 import { layerCosts, madds } from "../cost/madds.js";
-import { forcing } from "../engine/latency.js";
+import { forcedRoute } from "../engine/latency.js";
 import { Plan } from "../engine/plan.js";
 import { quantile, timeInTurns } from "../engine/timing.js";
 import { UsageError } from "../errors.js";
 import type { CalibrationPoint } from "../io/model-file.js";
 import { type Supernet, topSlot } from "../models/build.js";
 import { gateLayers } from "../nn/gate.js";
-import type { Slot } from "../nn/width.js";
+import type { Route, Slot } from "../nn/width.js";
 import { measuredPeak } from "./peak.js";
 
 export interface BenchmarkOptions {
@@ -20,8 +20,8 @@ export interface BenchmarkOptions {
   dynamic?: boolean;
   /** The model's: `dynamic` takes the routes that it has at λ = 0. Without it all candidates alike. */
   calibration?: readonly CalibrationPoint[] | undefined;
-  /** Also time every layer at this width. */
-  layersAt?: Slot;
+  /** Also time every layer on this route. */
+  layersAt?: Route;
   onProgress?: (done: number, total: number) => void;
 }
 
@@ -66,7 +66,7 @@ export interface Benchmark {
   gate: { madds: number; ms: number } | null;
   /** Bytes of the weights, and of all that running needs besides: activations, sized by their lifetimes, for all widths. */
   memory: { weights: number; plan: number };
-  layers?: { width: Slot; rows: LayerTime[] };
+  layers?: { route: Route; rows: LayerTime[] };
 }
 
 /**
@@ -82,8 +82,8 @@ export function benchmark(backend: Backend, net: Supernet, span: number, options
   const slots: Slot[] = Array.from({ length: net.widths }, (_, k) => k);
   if (top === "largest") slots.push(top);
   const recordsAt = layersAt === undefined || layersAt === "largest" ? top : layersAt;
-  if (!slots.includes(recordsAt)) {
-    throw new UsageError(`layers: expected a width from 0 to ${net.widths - 1} or largest, got ${recordsAt}`);
+  if (![recordsAt].flat().every((slot) => slots.includes(slot))) {
+    throw new UsageError(`layers: expected widths from 0 to ${net.widths - 1} or largest, got ${recordsAt}`);
   }
   const before = backend.arena.inUse;
   const plan = new Plan(backend, net, span, { batch, slots, dynamic });
@@ -120,7 +120,7 @@ export function benchmark(backend: Backend, net: Supernet, span: number, options
       const even = candidates.map(() => 1 / candidates.length);
       const shares = calibration?.findLast(({ lambda }) => lambda <= 0)?.shares ?? even;
       const mean = (value: (k: number) => number) => shares.reduce((sum, share, k) => sum + share * value(k), 0);
-      const cost = mean((k) => madds(net, Array<number>(net.gates.length).fill(candidates[k]!), true));
+      const cost = mean((k) => madds(net, candidates[k]!, true));
       rows.push(
         row(
           "dynamic",
@@ -138,33 +138,22 @@ export function benchmark(backend: Backend, net: Supernet, span: number, options
       rows,
       gate: dynamic ? gateCost(net, layers) : null,
       memory,
-      ...(layersAt === undefined ? {} : { layers: { width: recordsAt, rows: layers } }),
+      ...(layersAt === undefined ? {} : { layers: { route: recordsAt, rows: layers } }),
     };
   } finally {
     plan.dispose();
   }
 }
 
-/** Runs the plan with every gate's choice forced to its k-th candidate. */
-function forcedRoute(plan: Plan, net: Supernet, batch: number, k: number): () => void {
-  const biases = net.gates.map(({ candidates }) => forcing(k, candidates.length));
-  return () => {
-    biases.forEach((bias, gate) => {
-      plan.setBias(gate, bias);
-    });
-    plan.runDynamic(batch);
-  };
-}
-
 /** Records of one name together, in the order of their first. `times`: [record][round], run one after another. */
 function layerTimes(
   net: Supernet,
-  slot: Slot,
+  route: Route,
   records: readonly { name: string }[],
   times: readonly Float64Array[],
 ): LayerTime[] {
   const costs = new Map<string, number>();
-  for (const { name, madds } of layerCosts(net, slot, true)) costs.set(name, (costs.get(name) ?? 0) + madds);
+  for (const { name, madds } of layerCosts(net, route, true)) costs.set(name, (costs.get(name) ?? 0) + madds);
   const found = new Map<string, LayerTime>();
   records.forEach(({ name }, i) => {
     const layer = found.get(name) ?? { name, calls: 0, madds: costs.get(name) ?? 0, ms: 0, gmacs: 0 };

@@ -1,5 +1,6 @@
 /** Whatever a caller has for an image → pixels. */
 import { source } from "#source";
+import { decodeImage } from "./decode.js";
 import { type Pixels, toChannels } from "./pixels.js";
 import { fromRaw, type RawImage } from "./raw.js";
 
@@ -10,7 +11,7 @@ import { fromRaw, type RawImage } from "./raw.js";
 export type ImageInput = string | Uint8Array | RawImage;
 
 export async function readImage(image: ImageInput, channels: 1 | 3): Promise<Pixels> {
-  if (typeof image === "string") return source.decode(await source.read(image), channels);
-  if (image instanceof Uint8Array) return source.decode(image, channels);
+  if (typeof image === "string") return decodeImage(await source.read(image), { channels });
+  if (image instanceof Uint8Array) return decodeImage(image, { channels });
   return toChannels(fromRaw(image), channels);
 }

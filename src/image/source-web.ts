@@ -1,4 +1,4 @@
-/** Files and images in a browser: fetch, and its own decoder without colour conversion. */
+/** Files and images in a browser: fetch, its own inflate, and its own JPEG decoder without colour conversion. */
 import { FormatError, StorageError } from "../errors.js";
 import { toChannels } from "./pixels.js";
 import { fromRaw } from "./raw.js";
@@ -11,16 +11,30 @@ export const source: Source = {
     return new Uint8Array(await response.arrayBuffer());
   },
 
-  async decode(bytes, channels) {
+  async inflate(pieces, limit) {
+    const out = new Uint8Array(limit);
+    let length = 0;
+    const deflated = new Blob(pieces.map((piece) => piece.slice())).stream();
+    const stream = deflated.pipeThrough(new DecompressionStream("deflate"));
+    for (const reader = stream.getReader(); ; ) {
+      const { done, value } = await reader.read();
+      if (done) return out.subarray(0, length);
+      if (length + value.length > limit) {
+        await reader.cancel();
+        throw new RangeError(`more than ${limit} bytes`);
+      }
+      out.set(value, length);
+      length += value.length;
+    }
+  },
+
+  async decodeJpeg(bytes, channels) {
     let bitmap: ImageBitmap;
     try {
-      bitmap = await createImageBitmap(new Blob([bytes.slice()]), {
-        colorSpaceConversion: "none",
-        premultiplyAlpha: "none",
-        imageOrientation: "none" as ImageOrientation,
-      });
+      // Every browser turns it upright by default; the standard has no word for leaving it as it lies.
+      bitmap = await createImageBitmap(new Blob([bytes.slice()]), { colorSpaceConversion: "none" });
     } catch (cause) {
-      throw new FormatError(`image: this browser cannot decode it: ${(cause as Error).message}`, { cause });
+      throw new FormatError(`JPEG: this browser cannot decode it: ${(cause as Error).message}`, { cause });
     }
     const { width, height } = bitmap;
     const context = new OffscreenCanvas(width, height).getContext("2d")!;

@@ -1,5 +1,5 @@
 /**
- * Where bytes and pixels come from, in Node or the browser. `#source` in package.json's imports picks source-node.ts or
+ * What differs between Node and a browser on the way to pixels. `#source` in package.json's imports picks source-node.ts or
  * source-web.ts.
  */
 import type { Pixels } from "./pixels.js";
@@ -7,6 +7,8 @@ import type { Pixels } from "./pixels.js";
 export interface Source {
   /** A file's bytes: a path in Node, a URL in the browser. */
   read(place: string): Promise<Uint8Array>;
-  /** An encoded image's pixels; a broken one is a FormatError. */
-  decode(bytes: Uint8Array, channels: 1 | 3): Promise<Pixels>;
+  /** A zlib stream that lies in these pieces. Throws `RangeError` as soon as it gives more than `limit` bytes. */
+  inflate(pieces: readonly Uint8Array[], limit: number): Promise<Uint8Array>;
+  /** Upright pixels of a file that `readJpegHeader` accepts; a broken one is a `FormatError`. */
+  decodeJpeg(bytes: Uint8Array, channels: 1 | 3, orientation: number): Promise<Pixels>;
 }

@@ -1,11 +1,22 @@
 /** Table → supernet: layers, parameters, and the steps of the walk through them. */
-import { type BlockShape, invertedBlock, type Step, separableBlock, type Walk } from "../nn/blocks.js";
+import {
+  type BlockShape,
+  bottleneckBlock,
+  convBlock,
+  invertedBlock,
+  outputWidths,
+  type Step,
+  separableBlock,
+  startWalk,
+  type Walk,
+} from "../nn/blocks.js";
 import type { Exec } from "../nn/exec.js";
 import { gateLayers } from "../nn/gate.js";
-import { type Conv, type Declare, declareConv, declareNorm, type Gate, type Norm } from "../nn/layers.js";
+import { type Conv, type Declare, declareConv, declareNorm, type Gate, type Norm, normEntry } from "../nn/layers.js";
 import { Layout, type Param } from "../nn/parameters.js";
-import { type Slot, slotIndex } from "../nn/width.js";
-import { checkSpec, fullWidth, type ModelSpec, widthCount } from "./spec.js";
+import { choiceAt, type Position, type Route, type Slot, startOf } from "../nn/width.js";
+import type { PoolWindow } from "../ops/pool.js";
+import { checkSpec, fullWidth, type ModelSpec, squeezeOf, widthCount } from "./spec.js";
 
 /** A network that holds every width. Immutable: weights lie in spans (nn/parameters.ts), not here. */
 export interface Supernet {
@@ -31,6 +42,9 @@ export function topSlot(net: Supernet): Slot {
   return net.largestIsNumbered ? net.widths - 1 : "largest";
 }
 
+const blocks = { separable: separableBlock, inverted: invertedBlock, bottleneck: bottleneckBlock, conv: convBlock };
+const stemPool: PoolWindow = { kind: "max", kernel: 3, stride: 2, pad: 1, ceil: false };
+
 export function build(spec: ModelSpec): Supernet {
   checkSpec(spec);
   const widths = widthCount(spec);
@@ -45,13 +59,14 @@ export function build(spec: ModelSpec): Supernet {
     kernel: spec.stem.kernel,
     stride: spec.stem.stride,
   });
-  const bn1 = declareNorm(declare, "bn1", spec.stem.widths, spec.norm);
+  const bn1 = declareNorm(declare, "bn1", spec.stem.widths, spec.norm, { gates: 0, slots: widths });
   const steps: Step[] = [
     {
       name: "stem",
       gate: null,
       run: (exec, walk) => {
-        walk.x = exec.conv(walk.x, stem, bn1, spec.act, walk.slot);
+        walk.x = exec.conv(walk.x, stem, bn1, spec.act, walk.at);
+        if (spec.stem.pool) walk.x = exec.pool(walk.x, stemPool);
       },
     },
   ];
@@ -69,13 +84,15 @@ export function build(spec: ModelSpec): Supernet {
         act: spec.act,
         norm: spec.norm,
         attention: spec.attention,
-        residual: spec.residual,
+        residual: stage.block === "conv" ? false : spec.residual,
         expansion: stage.expansion ?? 6,
+        squeeze: squeezeOf(stage, j),
+        upstream: { gates: gateIndex, slots: widths },
         gate: (stage.gates ?? []).includes(j) ? { index: gateIndex++, candidates, shape: gateShape } : null,
       };
       const name = j === 0 ? `blocks.${i}.first_block` : `blocks.${i}.residual_blocks.${j - 1}`;
-      steps.push(...(stage.block === "separable" ? separableBlock : invertedBlock)(declare, name, shape));
-      cin = stage.widths;
+      steps.push(...blocks[stage.block](declare, name, shape));
+      cin = outputWidths(shape);
       fullIn = fullWidth(stage);
     }
   });
@@ -85,7 +102,7 @@ export function build(spec: ModelSpec): Supernet {
     gate: null,
     run: (exec, walk) => {
       const features = exec.features(exec.globalPool(walk.x));
-      walk.x = exec.conv(features, classifier, null, "none", walk.slot);
+      walk.x = exec.conv(features, classifier, null, "none", walk.at);
     },
   });
   const recorder = layersOf(steps);
@@ -106,7 +123,7 @@ export function build(spec: ModelSpec): Supernet {
 
 /** Walks the whole network, asking the Exec at every gate. Returns the logits. */
 export function walkNetwork<T>(steps: readonly Step[], exec: Exec<T>, x: T, slot: Slot): T {
-  return walkOn(steps, exec, { x, slot, input: null, reduced: null }).x;
+  return walkOn(steps, exec, startWalk(x, slot)).x;
 }
 
 /** Takes a walk on through `steps`; returns the walk, which is changed. */
@@ -148,7 +165,7 @@ export function layersOf(steps: readonly Step[]): { norms: Norm[]; lastNorms: No
       norms.push(norm);
       return norm;
     },
-    gate: (gate, _reduced, slot) => {
+    gate: (gate, _reduced, { slot }) => {
       convs.push(...gateLayers(gate));
       return slot;
     },
@@ -165,28 +182,28 @@ export function layersOf(steps: readonly Step[]): { norms: Norm[]; lastNorms: No
   return { norms, lastNorms, convs };
 }
 
-/** The parameters that the network uses at a width, in order of execution; those of the slimming heads are not among them. */
-export function paramsAlong(net: Supernet, slot: Slot): Param[] {
+/** The parameters that the network uses on a route, in order of execution; those of the slimming heads are not among them. */
+export function paramsAlong(net: Supernet, route: Route): Param[] {
   const used: Param[] = [];
-  const note = ({ weight, bias }: Pick<Conv, "weight" | "bias">, norm: Norm | null, at: Slot): null => {
+  const note = ({ weight, bias }: Pick<Conv, "weight" | "bias">, norm: Norm | null, at: Position): null => {
     used.push(weight);
     if (bias !== null) used.push(bias);
     if (norm === null) return null;
     used.push(norm.weight, norm.bias);
-    const stats = norm.stats[slotIndex(norm.widths, at)];
+    const stats = norm.stats[normEntry(norm, at)];
     if (stats !== undefined) used.push(stats.mean, stats.var);
     return null;
   };
   const notes: Exec<null> = {
     conv: (_x, conv, norm, _act, at) => note(conv, norm, at),
     depthwise: (_x, { weight }, norm, _act, at) => note({ weight, bias: null }, norm, at),
-    gate: () => slot,
+    gate: (gate) => choiceAt(route, gate.index),
     pool: () => null,
     globalPool: () => null,
     scale: () => null,
     add: () => null,
     features: () => null,
   };
-  walkNetwork(net.steps, notes, null, slot === "largest" ? slot : 0);
+  walkNetwork(net.steps, notes, null, startOf(route));
   return used;
 }

@@ -2,6 +2,11 @@
 import { UsageError } from "../errors.js";
 import { type ModelSpec, steps } from "./spec.js";
 
+const bottleneck = { block: "bottleneck", kernel: 3 } as const;
+
+/** The paper's widths of a ResNet: a quarter, a half, three quarters, all. */
+const quarters = (channels: number) => [1, 2, 3, 4].map((k) => (channels * k) / 4);
+
 const registry: Record<string, ModelSpec> = {
   // The paper's supernet on MobileNetV1, as published (`slimmable_mbnet_v1_bn_uniform`): 14 widths, one gate.
   ds_mbnet: {
@@ -61,6 +66,74 @@ const registry: Record<string, ModelSpec> = {
     classes: 10,
     candidates: null,
     gate: { hidden: 32, bias: true },
+  },
+
+  // The paper's supernet on ResNet-50, for which no code was published. Known of it: widths of a quarter to all, a first
+  // convolution of 64 channels in the blocks with a gate, and 4^7 routes, so seven gates. Where they are is our choice: in the block
+  // that starts each stage, whose output has a width of its own, and halfway through the longer stages. Without gates it is ResNet-50
+  // with fewer channels in seven places. Attention is in the gates' blocks alone: an ordinary ResNet has none.
+  ds_resnet50: {
+    description: "DS-ResNet of the paper, 224×224 colour, 4 widths, 7 gates",
+    input: { height: 224, width: 224, channels: 3 },
+    stem: { kernel: 7, stride: 2, widths: [64], pool: true }, // 224 → 56
+    stages: [
+      { ...bottleneck, repeat: 3, stride: 1, widths: quarters(256), gates: [0], squeeze: 64 },
+      { ...bottleneck, repeat: 4, stride: 2, widths: quarters(512), gates: [0, 2], squeeze: 64 }, // → 28
+      { ...bottleneck, repeat: 6, stride: 2, widths: quarters(1024), gates: [0, 3], squeeze: 64 }, // → 14
+      { ...bottleneck, repeat: 3, stride: 2, widths: quarters(2048), gates: [0, 1], squeeze: 64 }, // → 7
+    ],
+    act: "relu",
+    norm: "bn",
+    attention: 0.25,
+    residual: true,
+    classes: 1000,
+    candidates: null,
+  },
+
+  // The same for CIFAR and the like: seven gates in the same places, every width a multiple of 8 inside the blocks too, so that a
+  // group of group norm is never cut.
+  ds_resnet: {
+    description: "small DS-ResNet, 32×32 colour, 4 widths, 7 gates",
+    input: { height: 32, width: 32, channels: 3 },
+    stem: { kernel: 3, stride: 1, widths: [16] },
+    stages: [
+      { ...bottleneck, repeat: 2, stride: 2, widths: quarters(128), gates: [0], squeeze: 16 }, // 32 → 16
+      { ...bottleneck, repeat: 2, stride: 2, widths: quarters(256), gates: [0, 1], squeeze: 32 }, // → 8
+      { ...bottleneck, repeat: 2, stride: 1, widths: quarters(384), gates: [0, 1], squeeze: 32 },
+      { ...bottleneck, repeat: 2, stride: 2, widths: quarters(512), gates: [0, 1], squeeze: 32 }, // → 4
+    ],
+    act: "relu",
+    norm: "bn",
+    attention: 0.25,
+    residual: true,
+    classes: 10,
+    candidates: null,
+    gate: { hidden: 32, bias: true },
+  },
+
+  // A supernet on MobileNetV2, as ds_mbnet is one on MobileNetV1: one gate where the resolution falls to 14 and the widths behind
+  // it from a half to five quarters of the original's; what lies before the gate and the last convolution have the original's.
+  // One width, no gate and no attention give MobileNetV2 itself (with ReLU in place of ReLU6).
+  ds_mbnet_v2: {
+    description: "supernet on MobileNetV2, 224×224 colour, 7 widths",
+    input: { height: 224, width: 224, channels: 3 },
+    stem: { kernel: 3, stride: 2, widths: [32] }, // 224 → 112
+    stages: [
+      { block: "inverted", repeat: 1, kernel: 3, stride: 1, widths: [16], expansion: 1 },
+      { block: "inverted", repeat: 2, kernel: 3, stride: 2, widths: [24], expansion: 6 }, // → 56
+      { block: "inverted", repeat: 3, kernel: 3, stride: 2, widths: [32], expansion: 6 }, // → 28
+      { block: "inverted", repeat: 4, kernel: 3, stride: 2, widths: steps(32, 80, 8), gates: [0], expansion: 6 }, // → 14
+      { block: "inverted", repeat: 3, kernel: 3, stride: 1, widths: steps(48, 120, 12), expansion: 6 },
+      { block: "inverted", repeat: 3, kernel: 3, stride: 2, widths: steps(80, 200, 20), expansion: 6 }, // → 7
+      { block: "inverted", repeat: 1, kernel: 3, stride: 1, widths: steps(160, 400, 40), expansion: 6 },
+      { block: "conv", repeat: 1, kernel: 1, stride: 1, widths: [1280] },
+    ],
+    act: "relu",
+    norm: "bn",
+    attention: 1 / 12,
+    residual: "identity",
+    classes: 1000,
+    candidates: null,
   },
 };
 

@@ -1,29 +1,30 @@
 /**
- * One width of a supernet as a network of its own, for where nothing is to be chosen: its layers hold copies of the prefixes
+ * One width of a supernet, or one route through its gates, as a network of its own, for where nothing is to be chosen: its layers hold copies of the prefixes
  * that the width uses, and compute the same bits.
  */
 import { UncalibratedError, UsageError } from "../errors.js";
 import { asFloat32, float32Tensor } from "../io/float32.js";
 import { checkTensors, type ModelFile, selectTensors } from "../io/model-file.js";
 import type { StoredTensor } from "../io/safetensors.js";
-import { channelsAt, type Slot } from "../nn/width.js";
+import { channelsAt, choiceAt, type Route, type Slot, startOf } from "../nn/width.js";
 import { build, paramsAlong, type Supernet, topSlot } from "./build.js";
-import { fullWidth, type ModelSpec, type StageSpec, type StemSpec } from "./spec.js";
+import { fullWidth, type ModelSpec, type StageSpec, type StemSpec, squeezeOf } from "./spec.js";
 
 /**
- * The model at `slot` alone: a network of one width without gates, and no more of the file than that needs. The tensors are
- * copies. UsageError where there is no such width, UncalibratedError where its norm statistics were never measured, FormatError
+ * The model on `asked` alone: a network of one width without gates, and no more of the file than that needs. The tensors are
+ * copies. UsageError where there is no such width or route, UncalibratedError where its norm statistics were never measured, FormatError
  * where the tensors are not the network's.
  */
-export function sliceModel(file: ModelFile, slot: Slot): ModelFile {
+export function sliceModel(file: ModelFile, asked: Route): ModelFile {
   const spec = file.model.spec as ModelSpec;
   const full = build(spec);
-  const at = checkSlot(full, slot, file.calibrated ?? []);
+  const route = checkRoute(full, asked, file.calibrated ?? []);
   const tensors = selectTensors(file.tensors, "parameters");
   checkTensors(new Map(full.layout.params.map((p) => [p.name, p.fileShape])), tensors);
-  const name = `${file.model.name}_width_${at}`;
-  const narrow = { ...narrowSpec(spec, at), description: `width ${at} of ${file.model.name}` };
-  const from = paramsAlong(full, at);
+  const [title, label] = typeof route === "object" ? ["route", route.join("-")] : ["width", route];
+  const name = `${file.model.name}_${title}_${label}`;
+  const narrow = { ...narrowSpec(spec, route), description: `${title} ${label} of ${file.model.name}` };
+  const from = paramsAlong(full, route);
   const to = paramsAlong(build(narrow), 0);
   return {
     model: { name, spec: narrow },
@@ -36,40 +37,53 @@ export function sliceModel(file: ModelFile, slot: Slot): ModelFile {
   };
 }
 
-/** The slot by number where it has one. */
-function checkSlot(net: Supernet, asked: Slot, calibrated: readonly Slot[]): Slot {
+/** The route by numbers where it has them; one width for all gates is no route. */
+function checkRoute(net: Supernet, asked: Route, calibrated: readonly Slot[]): Route {
+  if (typeof asked === "object") {
+    if (asked.length !== net.gates.length) {
+      throw new UsageError(`route: expected a width for each of the ${net.gates.length} gates, got ${asked.length}`);
+    }
+    for (const slot of asked) checkSlot(net, slot, calibrated);
+    return new Set(asked).size === 1 ? asked[0]! : asked;
+  }
   const slot = asked === "largest" ? topSlot(net) : asked;
+  checkSlot(net, slot, calibrated);
+  return slot;
+}
+
+function checkSlot(net: Supernet, slot: Slot, calibrated: readonly Slot[]): void {
   if (slot !== "largest" && (!Number.isInteger(slot) || slot < 0 || slot >= net.widths)) {
     throw new UsageError(`width: expected 0 to ${net.widths - 1} or largest, got ${slot}`);
   }
-  if (calibrated.includes(slot)) return slot;
+  if (calibrated.includes(slot)) return;
   throw new UncalibratedError(
     `width ${slot} has no measured norm statistics; calibrated: ${calibrated.join(", ") || "none"}. ` +
       "Finish the training run, which measures them.",
   );
 }
 
-/** The table whose rows have the one width that `slot` stands for. */
-function narrowSpec({ gate: _, ...spec }: ModelSpec, slot: Slot): ModelSpec {
-  let at: Slot = slot === "largest" ? slot : 0; // before the first gate
+/** The table whose rows have the one width that `route` takes there. A stage becomes several where its blocks come to differ. */
+function narrowSpec({ gate: _, ...spec }: ModelSpec, route: Route): ModelSpec {
+  let at = startOf(route);
+  let gate = 0;
   const stem = narrowRow(spec.stem, at);
-  const stages = spec.stages.flatMap(({ gates = [], ...stage }) => {
-    if (gates.length === 0) return [narrowRow(stage, at)];
-    const before = narrowRow(stage, at);
-    at = slot;
-    const behind = narrowRow(stage, at);
-    const first = Math.min(...gates);
-    if (first === 0 || before.widths[0] === behind.widths[0]) return [behind];
-    // The stage changes its width on the way: it becomes two.
-    return [
-      { ...before, repeat: first },
-      { ...behind, repeat: stage.repeat - first, stride: 1 as const },
-    ];
+  const stages = spec.stages.flatMap((stage) => {
+    const { gates = [], squeeze: __, ...shape } = stage;
+    const rows: StageSpec[] = [];
+    for (let j = 0; j < stage.repeat; j++) {
+      if (gates.includes(j)) at = choiceAt(route, gate++);
+      const squeeze = squeezeOf(stage, j);
+      const row: StageSpec = { ...narrowRow(shape, at), repeat: 1, ...(squeeze !== null && { squeeze }) };
+      const last = rows.at(-1);
+      if (last?.widths[0] === row.widths[0] && last?.squeeze === row.squeeze) last!.repeat++;
+      else rows.push(j === 0 ? row : { ...row, stride: 1 });
+    }
+    return rows;
   });
   return { ...spec, stem, stages, candidates: null };
 }
 
-function narrowRow<R extends StemSpec | Omit<StageSpec, "gates">>(row: R, slot: Slot): R {
+function narrowRow<R extends StemSpec | StageSpec>(row: R, slot: Slot): R {
   const width = channelsAt(row.widths, slot);
   const full = fullWidth(row);
   return { ...row, widths: [width], ...(full > width && { cutFrom: full }) };

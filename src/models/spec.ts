@@ -1,5 +1,6 @@
 /** A network as a table: a stem, typed rows of stages, a classifier. Building it is models/build.ts. */
 import { UsageError } from "../errors.js";
+import { BOTTLENECK } from "../nn/blocks.js";
 import type { GateShape, NormKind } from "../nn/layers.js";
 import { channelsAt, widest } from "../nn/width.js";
 
@@ -8,15 +9,17 @@ export interface StemSpec {
   stride: 1 | 2;
   /** Output channels, narrowest first. */
   widths: number[];
+  /** 3×3 maximum pool with stride 2 behind it, as in ResNet. */
+  pool?: boolean;
   /** As of a stage. */
   cutFrom?: number;
 }
 
 export interface StageSpec {
-  block: "separable" | "inverted";
+  block: "separable" | "inverted" | "bottleneck" | "conv";
   repeat: number;
-  /** Of the depthwise convolution. */
-  kernel: 3 | 5;
+  /** Of the depthwise convolution, of the middle one in bottleneck blocks, of the only one in `conv`. */
+  kernel: 1 | 3 | 5;
   /** Of the first block. */
   stride: 1 | 2;
   /** Output channels, narrowest first. From the first gate on, all stages have as many entries as there are widths. */
@@ -25,6 +28,11 @@ export interface StageSpec {
   gates?: number[];
   /** Inverted blocks: expanded over input width. */
   expansion?: number;
+  /**
+   * Bottleneck blocks: channels of the first convolution, which attention and gate read, and which then does not slim. It
+   * holds for the blocks with a gate, or for all of a stage without gates (as a slice has them).
+   */
+  squeeze?: number;
   /**
    * Widest output channels in the supernet that this row was cut from (models/slice.ts), where they are more than `widths` has.
    * Attention's size and the kind of shortcut go by them.
@@ -40,9 +48,10 @@ export interface ModelSpec {
   stages: StageSpec[];
   act: "swish" | "relu";
   norm: NormKind;
-  /** Attention's share of the widest input; 0: none (a gate needs it). */
+  /** Attention's share of the widest input; 0: none (a gate needs it). Bottleneck blocks have it only with `squeeze`, of that. */
   attention: number;
-  residual: boolean;
+  /** Sums around blocks; `identity`: only around those that change neither size nor width. Bottleneck blocks always have them. */
+  residual: boolean | "identity";
   classes: number;
   /** Widths each gate chooses among; null: all. */
   candidates: number[] | null;
@@ -60,6 +69,15 @@ export function steps(from: number, to: number, by: number): number[] {
 /** Widest output channels of a row, in the supernet that it was cut from if it was. */
 export function fullWidth({ widths, cutFrom }: Pick<StageSpec, "widths" | "cutFrom">): number {
   return cutFrom ?? widest(widths);
+}
+
+export function gateCount(spec: ModelSpec): number {
+  return spec.stages.reduce((sum, { gates = [] }) => sum + gates.length, 0);
+}
+
+/** Channels of a block's first convolution where they are fixed, see `StageSpec.squeeze`. */
+export function squeezeOf({ squeeze, gates = [] }: StageSpec, block: number): number | null {
+  return squeeze !== undefined && (gates.length === 0 || gates.includes(block)) ? squeeze : null;
 }
 
 /** Numbered widths: as many as the widest-spread stage has entries behind the first gate, 1 where there is no gate. */
@@ -94,8 +112,10 @@ export function checkSpec(spec: ModelSpec): void {
       if (!Number.isInteger(gate) || gate < 0 || gate >= stage.repeat) {
         throw new UsageError(`stage ${i}: expected gates in blocks 0..${stage.repeat - 1}, got ${gate}`);
       }
+      if (stage.block === "conv") throw new UsageError(`stage ${i}: a conv block cannot hold a gate`);
       if (spec.attention <= 0) throw new UsageError(`stage ${i}: a gate needs attention > 0, its features feed it`);
     }
+    checkBottleneck(stage, i, spec.residual);
   });
   const candidates = spec.candidates ?? [0];
   if (
@@ -104,25 +124,70 @@ export function checkSpec(spec: ModelSpec): void {
   ) {
     throw new UsageError(`candidates: expected ascending widths 0..${n - 1}, got [${candidates.join(", ")}]`);
   }
-  if (spec.residual) checkResiduals(spec, n);
+  checkStreams(spec, n);
 }
 
-/** Where the input itself is added (no convolution fits its width), it may never be wider than the output. */
-function checkResiduals(spec: ModelSpec, n: number): void {
+function checkBottleneck(
+  { block, widths, gates = [], squeeze }: StageSpec,
+  i: number,
+  residual: ModelSpec["residual"],
+) {
+  if (block !== "bottleneck") {
+    if (squeeze !== undefined) throw new UsageError(`stage ${i}: only bottleneck blocks have a squeeze`);
+    return;
+  }
+  if (residual !== true) throw new UsageError(`stage ${i}: bottleneck blocks need residual: true, got ${residual}`);
+  if (gates.length > 0 && squeeze === undefined) {
+    throw new UsageError(`stage ${i}: expected squeeze, the channels that the gates' blocks begin with`);
+  }
+  if (squeeze !== undefined && (!Number.isInteger(squeeze) || squeeze < 1)) {
+    throw new UsageError(`stage ${i}: expected squeeze to be a channel count, got ${squeeze}`);
+  }
+  const odd = widths.find((c) => c % BOTTLENECK !== 0);
+  if (odd !== undefined) {
+    throw new UsageError(`stage ${i}: expected multiples of ${BOTTLENECK} for bottleneck blocks, got ${odd}`);
+  }
+}
+
+/**
+ * Follows the residual stream along every route. A block adds its input as it is where no convolution fits its width; where that
+ * is wider than its output it stays so, which bottleneck blocks can do; plain convolutions can read it, other blocks (whose norms are for a width) cannot.
+ */
+function checkStreams(spec: ModelSpec, n: number): void {
   let before: StemSpec | StageSpec = spec.stem;
-  let slots = [0];
+  /** Slots and stream widths that may come in. */
+  let streams = [{ slot: 0, channels: channelsAt(spec.stem.widths, 0) }];
   spec.stages.forEach((stage, i) => {
-    const { widths: cout, repeat, gates = [] } = stage;
+    const { block, widths, repeat, stride, gates = [] } = stage;
     for (let j = 0; j < repeat; j++) {
-      const gate = gates.includes(j);
-      const wider = slots.some((k) => channelsAt(before.widths, k) > channelsAt(cout, gate ? 0 : k));
-      if (wider && fullWidth(before) === fullWidth(stage)) {
-        throw new UsageError(
-          `stage ${i}, block ${j}: its residual sum would add an input wider than the output. ` +
-            "Put the gate in a block that changes the widest width, or set residual to false",
-        );
+      const where = `stage ${i}, block ${j}`;
+      const same = fullWidth(before) === fullWidth(stage);
+      const halves = j === 0 && stride === 2;
+      const projects = halves && (block === "bottleneck" || spec.residual === "identity");
+      const adds = spec.residual !== false && block !== "conv" && same && !projects;
+      if (block !== "bottleneck" && block !== "conv") {
+        const { widths: cin } = before;
+        if (streams.some(({ slot, channels }) => channels > channelsAt(cin, slot))) {
+          throw new UsageError(
+            `${where}: its input may be wider than the width in force, which only bottleneck and conv blocks read`,
+          );
+        }
       }
-      if (gate) slots = Array.from({ length: n }, (_, k) => k);
+      const next = new Map<string, (typeof streams)[number]>();
+      for (const { slot, channels } of streams) {
+        for (const k of gates.includes(j) ? Array.from({ length: n }, (_, s) => s) : [slot]) {
+          const out = channelsAt(widths, k);
+          if (adds && channels > out && block !== "bottleneck") {
+            throw new UsageError(
+              `${where}: its residual sum would add an input wider than the output. ` +
+                "Put the gate in a block that changes the widest width, or set residual to false",
+            );
+          }
+          const stream = { slot: k, channels: adds ? Math.max(channels, out) : out };
+          next.set(`${k} ${stream.channels}`, stream);
+        }
+      }
+      streams = [...next.values()];
       before = stage;
     }
   });

@@ -1,7 +1,7 @@
 /** The slimming head: a linear layer, or one hidden layer with ReLU before it. */
 import type { Exec } from "./exec.js";
 import type { Conv, Gate } from "./layers.js";
-import type { Slot } from "./width.js";
+import type { Position } from "./width.js";
 
 /** The slimming head's layers, first to last. */
 export function gateLayers({ hidden, head }: Gate): Conv[] {
@@ -9,7 +9,7 @@ export function gateLayers({ hidden, head }: Gate): Conv[] {
 }
 
 /** Its scores, for any Exec. */
-export function gateScores<T>(exec: Pick<Exec<T>, "conv">, gate: Gate, reduced: T, slot: Slot): T {
-  const x = gate.hidden === null ? reduced : exec.conv(reduced, gate.hidden, null, "relu", slot);
-  return exec.conv(x, gate.head, null, "none", slot);
+export function gateScores<T>(exec: Pick<Exec<T>, "conv">, gate: Gate, reduced: T, at: Position): T {
+  const x = gate.hidden === null ? reduced : exec.conv(reduced, gate.hidden, null, "relu", at);
+  return exec.conv(x, gate.head, null, "none", at);
 }

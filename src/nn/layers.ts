@@ -1,7 +1,7 @@
 /** Slimmable layers: what they are, not how they run. Each names its parameters and its widths. */
 import { samePadding } from "../ops/conv.js";
 import { Param, type Role } from "./parameters.js";
-import { roundChannels, widest } from "./width.js";
+import { channelsAt, type Position, roundChannels, widest } from "./width.js";
 
 /** Collects the parameters while a network is built. */
 export type Declare = (param: Param) => Param;
@@ -29,19 +29,37 @@ export interface Depthwise {
 
 export type NormKind = "bn" | "gn";
 
-/** One scale and shift for all widths; batch norm keeps running statistics for each. */
+/** What a norm's input depends on: the gates before it, and the slots that each chooses among. */
+export interface Upstream {
+  readonly gates: number;
+  readonly slots: number;
+}
+
+/**
+ * One scale and shift for all widths. Batch norm keeps running statistics for every kind of input it can tell apart: before the
+ * first gate for each of its widths, behind it for each slot, behind a second for each (slot before the last gate, slot now).
+ */
 export interface Norm {
   readonly name: string;
   readonly kind: NormKind;
   readonly weight: Param;
   readonly bias: Param;
   readonly widths: readonly number[];
-  /** By slot; empty for group norm. */
+  /** Slots that `stats` tells apart, and whether for each slot before the last gate. */
+  readonly slots: number;
+  readonly pairs: boolean;
+  /** By `normEntry`; empty for group norm. */
   readonly stats: readonly { mean: Param; var: Param }[];
 }
 
 export const NORM_EPS = 1e-5;
 export const NORM_MOMENTUM = 0.1;
+
+/** Which of a batch norm's statistics hold at a position. */
+export function normEntry({ slots, pairs }: Norm, { slot, from }: Position): number {
+  const index = (s: Position["slot"]) => (slots === 1 ? 0 : s === "largest" ? slots - 1 : s);
+  return (pairs ? index(from) * slots : 0) + index(slot);
+}
 
 /** Squeeze-and-excitation; its reduced features also feed the slimming head, where there is one. */
 export interface Attention {
@@ -97,8 +115,17 @@ export function declareDepthwise(
   return { name, weight, widths, kernel, stride, pad: samePadding(kernel, stride) };
 }
 
-export function declareNorm(declare: Declare, name: string, widths: readonly number[], kind: NormKind): Norm {
-  const affine = `${name}.aux_bn.${kind === "bn" ? widths.length - 1 : 0}`;
+export function declareNorm(
+  declare: Declare,
+  name: string,
+  widths: readonly number[],
+  kind: NormKind,
+  upstream: Upstream,
+): Norm {
+  const slots = upstream.gates === 0 ? widths.length : upstream.slots;
+  const pairs = upstream.gates > 1;
+  const entries = kind === "gn" ? 0 : pairs ? slots ** 2 : slots;
+  const affine = `${name}.aux_bn.${Math.max(entries - 1, 0)}`;
   const channels = widest(widths);
   return {
     name,
@@ -106,13 +133,15 @@ export function declareNorm(declare: Declare, name: string, widths: readonly num
     weight: declare(new Param(`${affine}.weight`, "vector", [channels], "plain")),
     bias: declare(new Param(`${affine}.bias`, "vector", [channels], "plain")),
     widths,
-    stats:
-      kind === "gn"
-        ? []
-        : widths.map((c, slot) => ({
-            mean: declare(new Param(`${name}.aux_bn.${slot}.running_mean`, "vector", [c], "statistic")),
-            var: declare(new Param(`${name}.aux_bn.${slot}.running_var`, "vector", [c], "statistic")),
-          })),
+    slots,
+    pairs,
+    stats: Array.from({ length: entries }, (_, entry) => {
+      const c = channelsAt(widths, entry % slots);
+      return {
+        mean: declare(new Param(`${name}.aux_bn.${entry}.running_mean`, "vector", [c], "statistic")),
+        var: declare(new Param(`${name}.aux_bn.${entry}.running_var`, "vector", [c], "statistic")),
+      };
+    }),
   };
 }
 

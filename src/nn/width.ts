@@ -5,6 +5,25 @@
  */
 export type Slot = number | "largest";
 
+/** A slot for each gate in order, or one for all. */
+export type Route = Slot | readonly number[];
+
+/** Where a walk stands among the widths: the slot in force, and the one before the last gate set it. */
+export interface Position {
+  readonly slot: Slot;
+  readonly from: Slot;
+}
+
+/** The slot that a route starts with, before the first gate. */
+export function startOf(route: Route): Slot {
+  return route === "largest" ? route : 0;
+}
+
+/** The slot that a route takes at a gate. */
+export function choiceAt(route: Route, gate: number): Slot {
+  return typeof route === "object" ? route[gate]! : route;
+}
+
 /** Index into a layer's list of widths. A list with one entry is the same at every slot. */
 export function slotIndex(widths: readonly number[], slot: Slot): number {
   return slot === "largest" ? widths.length - 1 : widths.length === 1 ? 0 : slot;

@@ -32,6 +32,37 @@ export function mix(tape: Tape, g: Tensor, table: readonly Float32Array[]): Tens
   return out;
 }
 
+/** The choice of a pair: out[n][i·K + k] = a[n][i] · b[n][k]; a, b: (N, 1, 1, K). */
+export function joint(tape: Tape, a: Tensor, b: Tensor): Tensor {
+  const { backend } = tape;
+  const count = b.c;
+  const out = tape.tensor(a.n, 1, 1, a.c * count, a.needsGrad || b.needsGrad);
+  const value = (t: Tensor, n: number, i: number) => backend.f32[t.at / 4 + n * t.c + i]!;
+  for (let n = 0; n < a.n; n++) {
+    for (let j = 0; j < out.c; j++) {
+      backend.f32[out.at / 4 + n * out.c + j] = value(a, n, Math.floor(j / count)) * value(b, n, j % count);
+    }
+  }
+  tape.record(() => {
+    const dout = out.grad;
+    if (dout === null) return;
+    /** Σ over the other's entries of dout times the other. */
+    const share = (t: Tensor, other: Tensor, at: (own: number, others: number) => number) =>
+      tape.receive(t, (dt) => {
+        for (let n = 0; n < t.n; n++) {
+          for (let own = 0; own < t.c; own++) {
+            let sum = 0;
+            for (let o = 0; o < other.c; o++) sum += value(dout, n, at(own, o)) * value(other, n, o);
+            backend.f32[dt / 4 + n * t.c + own] = sum;
+          }
+        }
+      });
+    share(a, b, (i, k) => i * count + k);
+    share(b, a, (k, i) => i * count + k);
+  });
+  return out;
+}
+
 /**
  * A norm in evaluation mode as factors per image: scale = gamma/√(var + eps), shift = beta − mean·scale.
  * mean, var: (N, 1, 1, C); gamma, beta: C values, frozen.

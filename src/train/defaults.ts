@@ -1,6 +1,7 @@
-/** The recipe a model is trained with when nothing else is said. Only the augmentation depends on the model's input size. */
+/** The recipe a model is trained with when nothing else is said. The augmentation depends on the model's input size, stage II on its gates. */
 import { modelSpec } from "../models/registry.js";
-import type { AugmentConfig, TrainConfig } from "./config.js";
+import { gateCount } from "../models/spec.js";
+import type { AugmentConfig, GateConfig, TrainConfig } from "./config.js";
 
 /** Small images are padded and cropped, large ones cropped and resized. Digits (28 pixels) must not be mirrored. */
 function defaultAugment(size: number): AugmentConfig {
@@ -15,8 +16,19 @@ function defaultAugment(size: number): AugmentConfig {
   };
 }
 
+/**
+ * One gate learns by exact expectation on cached features, many cheap epochs of them. Several need the paper's form, with its
+ * weights of the losses: every step is a pass through the masked network.
+ */
+function defaultGate(gates: number): Pick<GateConfig, "epochs" | "method" | "sgs" | "task_weight" | "cost_weight"> {
+  return gates > 1
+    ? { epochs: 5, method: "gumbel", sgs: "try_best", task_weight: 1, cost_weight: 0.5 }
+    : { epochs: 12, method: "expectation", sgs: "none", task_weight: 10, cost_weight: 1 };
+}
+
 /** A complete configuration for a model of the registry (UsageError: it has none of that name). `data` is empty: only the caller knows it. */
 export function defaultConfig(model: string): TrainConfig {
+  const spec = modelSpec(model);
   return {
     model,
     data: "",
@@ -41,16 +53,12 @@ export function defaultConfig(model: string): TrainConfig {
     random_widths: 2,
     norm: "bn",
     recalibration_batches: 100,
-    augment: defaultAugment(modelSpec(model).input.height),
+    augment: defaultAugment(spec.input.height),
     gate: {
-      epochs: 12,
+      ...defaultGate(gateCount(spec)),
       lr: 0.05,
       weight_decay: 0,
-      method: "expectation",
-      sgs: "none",
       candidates: null,
-      task_weight: 10,
-      cost_weight: 1,
       sgs_weight: 1,
       target_madds: null,
       holdout: 0.1,

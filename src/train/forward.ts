@@ -1,7 +1,7 @@
 /** The walk that trains: every layer on the tape, norms on the batch's own statistics. Sub-networks are really sliced. */
 import type { Exec } from "../nn/exec.js";
-import { type Conv, type Depthwise, type Gate, NORM_EPS, type Norm } from "../nn/layers.js";
-import { channelsAt, type Slot, slotIndex } from "../nn/width.js";
+import { type Conv, type Depthwise, type Gate, NORM_EPS, type Norm, normEntry } from "../nn/layers.js";
+import { channelsAt, choiceAt, type Position, type Route, type Slot } from "../nn/width.js";
 import type { Activation } from "../ops/activation.js";
 import { add } from "../ops/add.js";
 import { affine } from "../ops/affine.js";
@@ -24,9 +24,9 @@ export interface Weights {
 
 export interface TrainExecOptions {
   /** How far a norm's running statistics move towards the batch's. */
-  momentum: (norm: Norm, slot: number) => number;
-  /** Slot that every gate answers with. */
-  slot: Slot;
+  momentum: (norm: Norm, entry: number) => number;
+  /** What the gates answer with. */
+  route: Route;
   /** Dropout: factor per image and feature, (N, 1, 1, C). */
   dropout?: Tensor | null;
 }
@@ -38,13 +38,13 @@ export class TrainExec implements Exec<Tensor> {
     readonly options: TrainExecOptions,
   ) {}
 
-  conv(x: Tensor, layer: Conv, norm: Norm | null, act: Activation, slot: Slot): Tensor {
-    const y = conv(this.tape, x, this.convWeight(layer), channelsAt(layer.cout, slot));
-    if (norm !== null) return this.norm(y, norm, act, slot);
+  conv(x: Tensor, layer: Conv, norm: Norm | null, act: Activation, at: Position): Tensor {
+    const y = conv(this.tape, x, this.convWeight(layer), channelsAt(layer.cout, at.slot));
+    if (norm !== null) return this.norm(y, norm, act, at);
     return act === "none" ? y : affine(this.tape, y, null, null, act);
   }
 
-  depthwise(x: Tensor, layer: Depthwise, norm: Norm, act: Activation, slot: Slot): Tensor {
+  depthwise(x: Tensor, layer: Depthwise, norm: Norm, act: Activation, at: Position): Tensor {
     const { span, grads } = this.weights;
     const y = depthwise(this.tape, x, {
       w: layer.weight.in(span),
@@ -54,10 +54,10 @@ export class TrainExec implements Exec<Tensor> {
       stride: layer.stride,
       pad: layer.pad,
     });
-    return this.norm(y, norm, act, slot);
+    return this.norm(y, norm, act, at);
   }
 
-  norm(x: Tensor, norm: Norm, act: Activation, slot: Slot): Tensor {
+  norm(x: Tensor, norm: Norm, act: Activation, at: Position): Tensor {
     const { span, grads } = this.weights;
     const weight: NormWeight = {
       gamma: norm.weight.in(span),
@@ -67,12 +67,12 @@ export class TrainExec implements Exec<Tensor> {
       eps: NORM_EPS,
     };
     if (norm.kind === "gn") return groupNorm(this.tape, x, weight, act);
-    const at = slotIndex(norm.widths, slot);
-    const stats = norm.stats[at]!;
+    const entry = normEntry(norm, at);
+    const stats = norm.stats[entry]!;
     const running: RunningStats = {
       mean: stats.mean.in(span),
       var: stats.var.in(span),
-      momentum: this.options.momentum(norm, at),
+      momentum: this.options.momentum(norm, entry),
     };
     return batchNorm(this.tape, x, weight, running, act);
   }
@@ -89,12 +89,13 @@ export class TrainExec implements Exec<Tensor> {
     return affine(this.tape, x, factor, null, "none");
   }
 
-  add(a: Tensor, b: Tensor): Tensor {
-    return add(this.tape, a, b);
+  add(a: Tensor, b: Tensor, act: Activation): Tensor {
+    const y = add(this.tape, a, b);
+    return act === "none" ? y : affine(this.tape, y, null, null, act);
   }
 
-  gate(_gate: Gate, _reduced: Tensor, _slot: Slot): Slot {
-    return this.options.slot;
+  gate(gate: Gate, _reduced: Tensor, _at: Position): Slot {
+    return choiceAt(this.options.route, gate.index);
   }
 
   features(x: Tensor): Tensor {

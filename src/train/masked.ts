@@ -1,19 +1,20 @@
 /**
  * The walk of stage II's Gumbel form: computed at the widest candidate and masked by each image's choice, so that the choice
  * receives a gradient. Masks multiply after every convolution whose output slims and again after its norm; norms mix the
- * candidates' running statistics. With a one-hot choice the logits equal those of the chosen width. PUBLISHED_CODE 33–37.
+ * candidates' running statistics (behind a second gate those of every pair of choices). With a one-hot choice the logits equal those of the chosen width. PUBLISHED_CODE 33–37.
  */
 import type { Placed, Plan } from "../engine/plan.js";
 import { type Supernet, splitAtGate, walkOn } from "../models/build.js";
+import { startWalk } from "../nn/blocks.js";
 import { gateScores } from "../nn/gate.js";
 import type { Conv, Depthwise, Gate, Norm } from "../nn/layers.js";
-import { NORM_EPS } from "../nn/layers.js";
-import { channelsAt, type Slot, slotIndex } from "../nn/width.js";
+import { NORM_EPS, normEntry } from "../nn/layers.js";
+import { channelsAt, type Position, type Slot } from "../nn/width.js";
 import type { Activation } from "../ops/activation.js";
 import { affine } from "../ops/affine.js";
 import { conv } from "../ops/conv.js";
 import { depthwise } from "../ops/depthwise.js";
-import { mix, normFactors, straightThrough } from "../ops/mix.js";
+import { joint, mix, normFactors, straightThrough } from "../ops/mix.js";
 import { groupNorm } from "../ops/norm.js";
 import type { Tape } from "../ops/tape.js";
 import { Tensor } from "../ops/tensor.js";
@@ -34,7 +35,7 @@ export function walkMasked(
   const exec = new MaskedExec(tape, weights, noise);
   const { x, input, reduced } = plan.runToGate(n);
   const frozen = ({ at, h, w, c }: Placed) => new Tensor(at, n, h, w, c, false);
-  const walk = { x: frozen(x), slot: 0, input: input && frozen(input), reduced: frozen(reduced) };
+  const walk = { ...startWalk(frozen(x), 0), input: input && frozen(input), reduced: frozen(reduced) };
   const logits = walkOn<Tensor>(splitAtGate(net).tail, exec, walk).x;
   return { logits, decisions: exec.decisions };
 }
@@ -52,7 +53,9 @@ export interface GateDecision {
 
 class MaskedExec extends TrainExec {
   readonly decisions: GateDecision[] = [];
+  /** The last gate's choice; and with that of the gate before, where there is one, as a choice of their pairs. */
   #current: GateDecision | null = null;
+  #pairs: Tensor | null = null;
 
   /** `noise[gate]`: Gumbel noise, N · candidates values. Only the gates' heads get gradients. */
   constructor(
@@ -60,20 +63,22 @@ class MaskedExec extends TrainExec {
     weights: Weights,
     readonly noise: readonly Float32Array[],
   ) {
-    super(tape, weights, { momentum: () => 0, slot: 0 });
+    super(tape, weights, { momentum: () => 0, route: 0 });
   }
 
-  override gate(gate: Gate, reduced: Tensor): Slot {
-    const scores = gateScores(this, gate, reduced, 0);
+  override gate(gate: Gate, reduced: Tensor, at: Position): Slot {
+    const scores = gateScores(this, gate, reduced, at);
+    const before = this.#current;
     this.#current = { gate, scores, ...straightThrough(this.tape, scores, this.noise[gate.index]!) };
+    this.#pairs = before === null ? null : joint(this.tape, before.choice, this.#current.choice);
     this.decisions.push(this.#current);
     return gate.candidates[gate.candidates.length - 1]!;
   }
 
-  override conv(x: Tensor, layer: Conv, norm: Norm | null, act: Activation, slot: Slot): Tensor {
+  override conv(x: Tensor, layer: Conv, norm: Norm | null, act: Activation, at: Position): Tensor {
     const weight = this.convWeight(layer);
     const learns = layer.weight.role === "gate";
-    const y = conv(this.tape, x, learns ? weight : { ...weight, dw: 0, dbias: 0 }, channelsAt(layer.cout, slot));
+    const y = conv(this.tape, x, learns ? weight : { ...weight, dw: 0, dbias: 0 }, channelsAt(layer.cout, at.slot));
     return this.#finish(y, layer.cout, norm, act);
   }
 
@@ -100,17 +105,17 @@ class MaskedExec extends TrainExec {
   }
 
   #mixedNorm(x: Tensor, norm: Norm): Tensor {
-    const { gate, choice } = this.#current!;
+    const { choice, entries } = this.#statistics(norm);
     const values = (param: { in(span: number): number }, count: number) => {
       const at = param.in(this.weights.span) / 4;
       return this.tape.backend.f32.slice(at, at + count);
     };
     // Beyond a candidate's own width its statistics count as 0.
     const table = (key: "mean" | "var") =>
-      gate.candidates.map((k) => {
-        const slot = slotIndex(norm.widths, k);
+      entries.map((entry) => {
+        const param = norm.stats[entry]![key];
         const padded = new Float32Array(x.c);
-        padded.set(values(norm.stats[slot]![key], norm.widths[slot]!));
+        padded.set(values(param, param.size));
         return padded;
       });
     const mean = mix(this.tape, choice, table("mean"));
@@ -118,6 +123,15 @@ class MaskedExec extends TrainExec {
     const gamma = values(norm.weight, x.c);
     const { scale, shift } = normFactors(this.tape, mean, variance, gamma, values(norm.bias, x.c), NORM_EPS);
     return affine(this.tape, x, scale, shift, "none");
+  }
+
+  /** What the norm's statistics are mixed by, and which of them each of its columns stands for. */
+  #statistics(norm: Norm): { choice: Tensor; entries: number[] } {
+    const { gate, choice } = this.#current!;
+    if (!norm.pairs) return { choice, entries: gate.candidates.map((slot) => normEntry(norm, { slot, from: 0 })) };
+    // All gates have the same candidates.
+    const entries = gate.candidates.flatMap((from) => gate.candidates.map((slot) => normEntry(norm, { slot, from })));
+    return { choice: this.#pairs!, entries };
   }
 
   #groupNorm(x: Tensor, norm: Norm): Tensor {

@@ -2,7 +2,7 @@
 import { DivergedError } from "../errors.js";
 import { walkNetwork } from "../models/build.js";
 import type { Conv, Depthwise, Norm } from "../nn/layers.js";
-import type { Slot } from "../nn/width.js";
+import { type Position, type Route, startOf } from "../nn/width.js";
 import type { Activation } from "../ops/activation.js";
 import { Tape } from "../ops/tape.js";
 import type { Tensor } from "../ops/tensor.js";
@@ -27,19 +27,19 @@ export function skipStep(session: Session, progress: Progress, step: number, whe
 }
 
 /**
- * The first layer whose output is not finite when the student sees `images` at one of the slots; null where all are. Walks the
+ * The first layer whose output is not finite when the student sees `images` on one of the routes; null where all are. Walks the
  * network anew: for the rare step that went wrong. Running statistics do not survive it.
  */
-export function firstNonfinite(learner: Learner, images: Tensor, slots: Iterable<Slot>): string | null {
+export function firstNonfinite(learner: Learner, images: Tensor, routes: readonly Route[]): string | null {
   const { backend, net, weights } = learner;
-  for (const slot of new Set(slots)) {
+  for (const route of routes) {
     const layer = backend.arena.scope(() => {
-      const exec = new Watch(new Tape(backend, false), weights, { momentum: () => 0, slot });
+      const exec = new Watch(new Tape(backend, false), weights, { momentum: () => 0, route });
       exec.look(images, "the images");
-      walkNetwork<Tensor>(net.steps, exec, images, slot);
+      walkNetwork<Tensor>(net.steps, exec, images, startOf(route));
       return exec.found;
     });
-    if (layer !== null) return `${layer} at width ${slot}`;
+    if (layer !== null) return `${layer} at width ${route}`;
   }
   return null;
 }
@@ -53,11 +53,11 @@ class Watch extends TrainExec {
     return x;
   }
 
-  override conv(x: Tensor, layer: Conv, norm: Norm | null, act: Activation, slot: Slot): Tensor {
-    return this.look(super.conv(x, layer, norm, act, slot), layer.name);
+  override conv(x: Tensor, layer: Conv, norm: Norm | null, act: Activation, at: Position): Tensor {
+    return this.look(super.conv(x, layer, norm, act, at), layer.name);
   }
 
-  override depthwise(x: Tensor, layer: Depthwise, norm: Norm, act: Activation, slot: Slot): Tensor {
-    return this.look(super.depthwise(x, layer, norm, act, slot), layer.name);
+  override depthwise(x: Tensor, layer: Depthwise, norm: Norm, act: Activation, at: Position): Tensor {
+    return this.look(super.depthwise(x, layer, norm, act, at), layer.name);
   }
 }

@@ -4,9 +4,9 @@
  */
 import { Plan } from "../engine/plan.js";
 import { splitAtGate, topSlot, walkOn } from "../models/build.js";
-import type { Walk } from "../nn/blocks.js";
+import { startWalk, type Walk } from "../nn/blocks.js";
 import { NORM_MOMENTUM } from "../nn/layers.js";
-import { type Slot, widest } from "../nn/width.js";
+import { type Route, type Slot, startOf, widest } from "../nn/width.js";
 import { crossEntropy, type Target } from "../ops/loss.js";
 import { Tape } from "../ops/tape.js";
 import type { Tensor } from "../ops/tensor.js";
@@ -22,15 +22,15 @@ export type Stage1Config = Pick<
 
 export interface Pass {
   name: "largest" | "random" | "smallest";
-  slot: Slot;
+  route: Route;
 }
 
 /** What chance decides in one step. */
 export interface Stage1Draws {
   /** Widest first, slimmest last. */
   passes: readonly Pass[];
-  /** Widths that the teacher's ensemble adds to its widest. */
-  teacher: readonly Slot[];
+  /** Routes that the teacher's ensemble adds to its widest. */
+  teacher: readonly Route[];
   /** Dropout's factor at `largest`, [image][feature]; null: none. */
   dropout: Float32Array | null;
 }
@@ -59,25 +59,35 @@ export class Stage1 {
     this.#teacher = taught ? new Plan(backend, net, teacher, { batch, slots, dynamic: false }) : null;
   }
 
-  /** The draws of step `step` for a batch of n: the same for a seed, whatever came before. The teacher runs at the student's widths. */
+  /** The draws of step `step` for a batch of n: the same for a seed, whatever came before. The teacher runs on the student's routes. */
   draws(step: number, n: number): Stage1Draws {
     const passes = this.#passes(step);
-    const teacher = passes.filter((pass) => pass.name === "random").map((pass) => pass.slot);
+    const teacher = passes.filter((pass) => pass.name === "random").map((pass) => pass.route);
     return { passes, teacher, dropout: this.#dropout(step, n) };
   }
 
   #passes(step: number): Pass[] {
     const { net } = this.#learner;
-    const passes: Pass[] = [{ name: "largest", slot: topSlot(net) }];
+    const passes: Pass[] = [{ name: "largest", route: topSlot(net) }];
     if (net.widths === 1) return passes;
-    // Without the slimmest, which has its own pass; nor the widest where that is `largest` already.
-    const highest = net.largestIsNumbered ? net.widths - 2 : net.widths - 1;
     const random = new Philox(this.#config.seed, step, "widths");
-    for (let i = 0; i < this.#config.random_widths && highest >= 1; i++) {
-      passes.push({ name: "random", slot: 1 + random.int(highest) });
+    for (let i = 0; i < this.#config.random_widths; i++) {
+      const route = this.#randomRoute(random);
+      if (route !== null) passes.push({ name: "random", route });
     }
-    passes.push({ name: "smallest", slot: 0 });
+    passes.push({ name: "smallest", route: 0 });
     return passes;
+  }
+
+  /**
+   * Several gates choose independently, each among all widths. For a single one it is neither the slimmest, which has its own
+   * pass, nor the widest where that is `largest` already; null where no width is left.
+   */
+  #randomRoute(random: Philox): Route | null {
+    const { gates, widths, largestIsNumbered } = this.#learner.net;
+    if (gates.length > 1) return gates.map(() => random.int(widths));
+    const highest = largestIsNumbered ? widths - 2 : widths - 1;
+    return highest < 1 ? null : 1 + random.int(highest);
   }
 
   /**
@@ -92,9 +102,8 @@ export class Stage1 {
       const targets = this.#targets(images, labels, draws);
       const losses = new Map<Pass, number>();
       // Passes that begin at one slot share everything before the first gate: run it once, forward and backward.
-      const early = (pass: Pass): Slot => (pass.slot === "largest" ? "largest" : 0);
-      for (const start of new Set(passes.map(early))) {
-        const group = passes.filter((pass) => early(pass) === start);
+      for (const start of new Set(passes.map((pass) => startOf(pass.route)))) {
+        const group = passes.filter((pass) => startOf(pass.route) === start);
         backend.arena.scope(() => this.#group(images, start, group, targets, losses, draws.dropout));
       }
       const sums = { largest: 0, random: 0, smallest: 0 };
@@ -120,16 +129,15 @@ export class Stage1 {
     const headTape = new Tape(backend);
     // The shared part sees the batch once but stands for every pass: its statistics move as if it had seen it each time.
     const momentum = 1 - (1 - NORM_MOMENTUM) ** group.length;
-    const headExec = new TrainExec(headTape, weights, { momentum: () => momentum, slot: start });
-    const walk = walkOn<Tensor>(head, headExec, { x: images, slot: start, input: null, reduced: null });
+    const headExec = new TrainExec(headTape, weights, { momentum: () => momentum, route: start });
+    const walk = walkOn<Tensor>(head, headExec, startWalk(images, start));
     if (head.length > 0) for (const t of crossing(walk)) t.grad = zeros(headTape, t);
     for (const pass of group) {
       backend.arena.scope(() => {
         const tape = new Tape(backend);
         const dropout = pass.name === "largest" && factors !== null ? rows(tape, images.n, factors) : null;
-        const exec = new TrainExec(tape, weights, { momentum: () => NORM_MOMENTUM, slot: pass.slot, dropout });
-        const slot = head.length > 0 ? walk.slot : pass.slot;
-        const logits = walkOn(tail, exec, { ...walk, slot }).x;
+        const exec = new TrainExec(tape, weights, { momentum: () => NORM_MOMENTUM, route: pass.route, dropout });
+        const logits = walkOn(tail, exec, { ...walk }).x;
         losses.set(pass, crossEntropy(tape, logits, targets(pass)));
         if (pass.name === "largest" && this.#config.bootstrap === "distill") this.#rememberOnline(logits);
         tape.backward();
@@ -163,27 +171,27 @@ export class Stage1 {
     this.#softmax(logits.at, this.#online, logits.n);
   }
 
-  /** The teacher's probabilities at a slot. */
-  #teach(images: Tensor, slot: Slot, probs: number): void {
+  /** The teacher's probabilities on a route. */
+  #teach(images: Tensor, route: Route, probs: number): void {
     const teacher = this.#teacher!;
     const { u8 } = this.#learner.backend;
     teacher.refresh();
     u8.copyWithin(teacher.input, images.at, images.at + images.size * 4);
-    teacher.run(images.n, slot);
+    teacher.run(images.n, route);
     this.#softmax(teacher.logits, probs, images.n);
   }
 
-  /** Mean of the teacher's probabilities at the widest and at this step's random widths. */
-  #ensemble(images: Tensor, top: number, slots: readonly Slot[], out: number): void {
+  /** Mean of the teacher's probabilities at the widest and on this step's random routes. */
+  #ensemble(images: Tensor, top: number, routes: readonly Route[], out: number): void {
     const { backend, net } = this.#learner;
     const count = images.n * net.spec.classes;
     const sum = Float64Array.from(backend.f32.subarray(top / 4, top / 4 + count));
-    for (const slot of slots) {
-      this.#teach(images, slot, out);
+    for (const route of routes) {
+      this.#teach(images, route, out);
       const f32 = backend.f32;
       for (let i = 0; i < count; i++) sum[i] = sum[i]! + f32[out / 4 + i]!;
     }
-    for (let i = 0; i < count; i++) backend.f32[out / 4 + i] = sum[i]! / (slots.length + 1);
+    for (let i = 0; i < count; i++) backend.f32[out / 4 + i] = sum[i]! / (routes.length + 1);
   }
 
   #softmax(logits: number, probs: number, n: number): void {

@@ -50,7 +50,7 @@ export class Stage2Gumbel {
     const candidates = net.gates[0]!.candidates;
     checkGumbel(net);
     const slots = [candidates[0]!, candidates[candidates.length - 1]!];
-    this.#plan = new Plan(backend, net, student, { batch: config.batch_size, slots, dynamic: true });
+    this.#plan = new Plan(backend, net, student, { batch: config.batch_size, slots, dynamic: false });
   }
 
   /** Gumbel noise of step `step` for a batch of n: by gate, [image][candidate]. */

@@ -97,8 +97,8 @@ function step(session: Session, stage1: Stage1, images: Tensor, progress: Progre
   const parameter = broken === undefined ? learner.nonfiniteGradient() : null;
   progress.step++;
   if (broken !== undefined || parameter !== null) {
-    const slots = draws.passes.filter((pass) => pass.name === broken).map((pass) => pass.slot);
-    const layer = firstNonfinite(learner, images, slots);
+    const routes = draws.passes.filter((pass) => pass.name === broken).map((pass) => pass.route);
+    const layer = firstNonfinite(learner, images, routes);
     learner.restoreStatistics();
     const where = parameter !== null ? `the gradient of ${parameter}` : `the loss of the ${broken} width`;
     const origin = layer === null ? where : `${where}, first in ${layer}`;

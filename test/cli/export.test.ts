@@ -61,6 +61,12 @@ describe("dsnet export", { concurrency: 4 }, () => {
   const cases: [what: string, args: string[], status: number, reason: RegExp][] = [
     ["a width that is not there", [model, "--width", "6"], 2, /ERR_USAGE\]: width: expected 0 to 5 or largest, got 6/],
     ["a width of another name", [model, "--width", "huge"], 2, /Expected a width.s number, largest or smallest/],
+    [
+      "a route that does not fit",
+      [model, "--width", "1,2"],
+      2,
+      /ERR_USAGE\]: route: expected a width for each of the 1 gates, got 2/,
+    ],
     ["no width", [model], 2, /required option '--width <k>' not specified/],
     ["a width that was not measured", [partly, "--width", "1"], 1, /ERR_UNCALIBRATED\]: width 1 has no measured/],
     ["a model that is not there", [at("absent"), "--width", "0"], 2, /no file .*absent/],

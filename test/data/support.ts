@@ -48,11 +48,17 @@ export function png(k: number, height: number, width: number, channels: 1 | 3 = 
   return encodePng({ data: patternBytes(k, height * width * channels), height, width, channels, depth: 8 });
 }
 
-export async function jpeg(k: number, height: number, width: number): Promise<Uint8Array> {
+/** `options`: mozjpeg's, over its defaults: progressive, quality 75, 4:2:0. */
+export async function jpeg(
+  k: number,
+  height: number,
+  width: number,
+  options: Parameters<typeof encodeJpeg>[1] = {},
+): Promise<Uint8Array> {
   const wasm = await readFile(new URL(import.meta.resolve("@jsquash/jpeg/codec/enc/mozjpeg_enc.wasm")));
   await init(await WebAssembly.compile(wasm));
   const data = new Uint8ClampedArray(height * width * 4).map((_, i) => (i % 4 === 3 ? 255 : pattern(k, i >> 5)));
-  return new Uint8Array(await encodeJpeg({ data, height, width, colorSpace: "srgb" } as ImageData));
+  return new Uint8Array(await encodeJpeg({ data, height, width, colorSpace: "srgb" } as ImageData, options));
 }
 
 function idx(sizes: number[], data: Uint8Array): Uint8Array {

@@ -5,6 +5,8 @@ import type { Browser } from "playwright-core";
 import { type Classification, load } from "../../src/index.js";
 import { encodeModel } from "../../src/io/model-file.js";
 import { Philox } from "../../src/random/philox.js";
+import { jpeg } from "../data/support.js";
+import { exif, withExif } from "../image/exif.js";
 import { bundle } from "../support/bundle.js";
 import { ISOLATED, inPage, launch, skip } from "../support/chromium.js";
 import { sampleModel, stripes } from "../support/model.js";
@@ -24,22 +26,27 @@ const CSP = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'";
 const strict = { "content-security-policy": CSP };
 const threaded = { ...ISOLATED, "content-security-policy": `${CSP}; worker-src blob:` };
 
-describe("in Chromium", { skip }, () => {
+describe("in Chromium", { skip }, async () => {
   let browser: Browser;
   const files = new Map<string, string | Uint8Array>();
   const images = stripes(5, 11);
   const [first] = images as [(typeof images)[0]];
-  const png = encodePng({ data: Uint8Array.from(first.data), width: 28, height: 28, channels: 1, depth: 8 });
+  const size = { width: 28, height: 28, depth: 8 } as const;
+  const png = encodePng({ ...size, data: Uint8Array.from(first.data), channels: 1 });
+  // Transparent all over: what a canvas would make of it is black.
+  const clear = Uint8Array.from({ length: 28 * 28 * 4 }, (_, i) => (i % 4 === 3 ? 0 : first.data[i >> 2]!));
+  const encoded = [png, encodePng({ ...size, data: clear, channels: 4 })];
+  for (const orientation of [1, 6]) encoded.push(withExif(await jpeg(1, 28, 35), exif(orientation, true)));
   const random = new Philox(0, "input");
   const input = Float32Array.from({ length: 3 * 28 * 28 }, () => random.normal());
-  /** What Node says on WASM: bits of the logits by width, and the PNG's classification. */
+  /** What Node says on WASM: bits of the logits by width, and what it makes of the images. */
   const expected = { logits: [] as number[][], classified: [] as ReturnType<typeof stable> };
 
   before(async () => {
     const model = encodeModel(await sampleModel());
     const network = await load(model, { device: "wasm", threads: 1 });
     expected.logits = WIDTHS.map((width) => [...new Uint32Array(network.run(input, { width }).buffer)]);
-    expected.classified = stable(await network.classify([png, ...images]));
+    expected.classified = stable(await network.classify([...encoded, ...images]));
     network.dispose();
     for (const [path, content] of await bundle()) files.set(path, content);
     files.set("model.safetensors", model);
@@ -51,7 +58,7 @@ describe("in Chromium", { skip }, () => {
   function classifyIn(headers: Record<string, string>) {
     const given = {
       input: [...input],
-      png: [...png],
+      encoded: encoded.map((bytes) => [...bytes]),
       images: images.map(({ data, width, height }) => ({ data: [...data], width, height })),
       widths: [...WIDTHS],
     };
@@ -60,14 +67,17 @@ describe("in Chromium", { skip }, () => {
       page.on("console", (message) => {
         if (message.type() === "error") errors.push(message.text());
       });
-      const result = await page.evaluate(async ({ input, png, images, widths }) => {
+      const result = await page.evaluate(async ({ input, encoded, images, widths }) => {
         const { load } = (globalThis as unknown as { dsnet: typeof import("../../src/index.js") }).dsnet;
         const network = await load("/model.safetensors", { threads: 2 });
         const logits = widths.map((width) => [
           ...new Uint32Array(network.run(Float32Array.from(input), { width }).buffer),
         ]);
         const raw = images.map(({ data, ...size }) => ({ data: Uint8Array.from(data), ...size }));
-        const classified: Classification[] = await network.classify([Uint8Array.from(png), ...raw]);
+        const classified: Classification[] = await network.classify([
+          ...encoded.map((bytes) => Uint8Array.from(bytes)),
+          ...raw,
+        ]);
         await new Promise((resolve) => setTimeout(resolve, 100)); // for what workers have to complain of
         const { device } = network;
         network.dispose();

@@ -6,15 +6,18 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { encode as encodePng } from "fast-png";
 import { nativeIsas } from "../../src/backend/native.js";
+import { openBackend } from "../../src/backend/open.js";
 import { BudgetTable, costBias, firstWithin } from "../../src/engine/budget.js";
 import type { RawImage } from "../../src/image/raw.js";
 import { type Classification, listModels, load, type Network, type Width } from "../../src/index.js";
 import { encodeModel, type ModelFile } from "../../src/io/model-file.js";
 import { readSafetensors, writeSafetensors } from "../../src/io/safetensors.js";
 import { build } from "../../src/models/build.js";
+import { modelSpec } from "../../src/models/registry.js";
 import type { ModelSpec } from "../../src/models/spec.js";
 import { temporaryFolder } from "../data/support.js";
 import { sampleModel, stripes } from "../support/model.js";
+import { fileOf } from "../support/slices.js";
 
 const sample = await sampleModel();
 const bytes = encodeModel(sample);
@@ -140,6 +143,27 @@ describe("classify", () => {
       }
     }));
 
+  it("a route has the bits and the cost of what the gates choose, and needs a width for each of them", async () => {
+    const backend = await openBackend({ device: "wasm", threads: 1 });
+    const file = fileOf(backend, { ...modelSpec("ds_resnet"), input: { height: 16, width: 16, channels: 3 } });
+    backend.dispose();
+    const network = await load(encodeModel(file), { device: "wasm", threads: 1 });
+    const image = { data: Uint8Array.from({ length: 768 }, (_, i) => (i * 37) % 256), width: 16, height: 16 };
+    const [dynamic] = await network.classify(image);
+    const route = dynamic!.route.map(({ width }) => width);
+    assert.equal(route.length, 7);
+    const [fixed] = await network.classify(image, { width: route });
+    assert.deepEqual(fixed!.labels, dynamic!.labels);
+    assert.ok(fixed!.madds < dynamic!.madds, "the heads cost nothing");
+    for (const [width, message] of [
+      [[1, 2], "width: expected a width for each of the 7 gates, got 2"],
+      [[0, 0, 0, 4, 0, 0, 0], "width: expected 0 to 3, largest, smallest or dynamic, got 4"],
+    ] as const) {
+      await assert.rejects(network.classify(image, { width }), { code: "ERR_USAGE", message });
+    }
+    network.dispose();
+  });
+
   it("calls may overlap", () =>
     withNetwork(async (network) => {
       const images = stripes(6).map(png);
@@ -215,9 +239,9 @@ describe("budget", () => {
       { lambda: 0, madds: 22, accuracy: 0.8, shares: [0.2, 0.4, 0.4] },
       { lambda: 2, madds: 10, accuracy: 0.5, shares: [1, 0, 0] },
     ],
-    { candidates: [1, 2, 4], madds: [10, 20, 30], latency: () => [2, 5, 6] },
+    { gates: [[10, 20, 30]], candidates: [1, 2, 4], madds: [10, 20, 30], latency: () => [2, 5, 6] },
   );
-  const biasOf = (lambda: number) => costBias(lambda, [10, 20, 30]);
+  const biasOf = (lambda: number) => [costBias(lambda, [10, 20, 30])];
 
   it("in ms is reckoned with each candidate's latency and share", () => {
     // 6, 0.4 + 2 + 2.4 = 4.8, and 2 ms

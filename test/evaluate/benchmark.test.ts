@@ -107,7 +107,7 @@ describe("benchmark", () => {
     const routes = [1, 2, 4].map((k) => madds(net, [k], true));
     close(b.rows[5]!.madds, 0.5 * routes[0]! + 0.25 * routes[1]! + 0.25 * routes[2]!);
     const rows = b.layers!.rows;
-    assert.equal(b.layers!.width, 3);
+    assert.equal(b.layers!.route, 3);
     // At a fixed width the gate's head runs too, but is not counted.
     assert.equal(
       rows.reduce((sum, layer) => sum + layer.madds, 0),

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { DataError, ShapeError, UsageError } from "../../src/errors.js";
-import { evaluate, type Evaluation, type RowKind } from "../../src/evaluate/evaluate.js";
+import { type Evaluation, evaluate, type RowKind } from "../../src/evaluate/evaluate.js";
 import { bits, build, route, uniform } from "./build.js";
 
 const row = (e: Evaluation, kind: RowKind) => e.rows.find((r) => r.kind === kind)!;

@@ -3,9 +3,10 @@ import { describe, it } from "node:test";
 import { deflateSync } from "node:zlib";
 import fc from "fast-check";
 import { FormatError } from "../../src/errors.js";
-import { decodeImage } from "../../src/image/decode-node.js";
+import { decodeImage } from "../../src/image/decode.js";
 import { luma } from "../../src/image/pixels.js";
 import { Philox } from "../../src/random/philox.js";
+import { jpeg } from "../data/support.js";
 import { askPillow, findPillow, load, recordedCases } from "./pillow.js";
 import { chunk, header, type PngSpec, rawRows, SIGNATURE, samplesPerPixel, writePng } from "./png-writer.js";
 
@@ -47,6 +48,9 @@ const rejects = (bytes: Uint8Array, message: RegExp, maxPixels?: number) =>
     return true;
   });
 
+const python = findPillow();
+const noPillow = python === null && "no python3 with Pillow here";
+
 describe("PNG", () => {
   const random = new Philox(2, "png");
   for (const kind of kinds) {
@@ -76,15 +80,17 @@ describe("PNG", () => {
     }
   }
 
-  const python = findPillow();
-  it("every kind agrees with the Pillow installed here", {
-    skip: python === null && "no python3 with Pillow here",
-  }, async () => {
+  it("every kind, transparent too, agrees with the Pillow installed here", { skip: noPillow }, async () => {
+    /** Bytes of a tRNS chunk by colour type; those with alpha have none. */
+    const transparency: Record<number, number> = { 0: 2, 2: 6, 3: 2 };
     const cases = kinds
-      .filter(({ colourType, depth }) => !(colourType === 0 && depth === 16)) // Pillow clips these, see png-node.ts
+      .filter(({ colourType, depth }) => !(colourType === 0 && depth === 16)) // Pillow clips these, see decode.ts
       .flatMap((kind) =>
         ([1, 3] as const).map((channels) => {
-          const { bytes } = randomPng({ ...kind, height: 11, width: 14, interlaced: random.int(2) === 1 }, random);
+          const clear = transparency[kind.colourType];
+          const extra = clear ? [chunk("tRNS", new Uint8Array(clear))] : [];
+          const size = { height: 11, width: 14, interlaced: random.int(2) === 1 };
+          const { bytes } = randomPng({ ...kind, ...size, extra }, random);
           return { op: "decode", args: [channels], bytes: Buffer.from(bytes).toString("base64") };
         }),
       );
@@ -110,19 +116,14 @@ describe("PNG", () => {
     assert.deepEqual([...(await decodeImage(rebuild(...extra, image, end), { channels: 3 })).data], samples);
   });
 
-  it("a little surplus image data is ignored, a decompression bomb refused", async () => {
-    const surplus = (bytes: number) =>
-      rebuild(chunk("IDAT", deflateSync(Buffer.concat([rawRows(spec, samples), Buffer.alloc(bytes)]))), end);
-    assert.deepEqual([...(await decodeImage(surplus(100), { channels: 3 })).data], samples);
-    await rejects(surplus(5_000_000), /far more image data/);
+  it("a little surplus image data and bytes behind the end are ignored", async () => {
+    const surplus = chunk("IDAT", deflateSync(Buffer.concat([rawRows(spec, samples), Buffer.alloc(100)])));
+    const bytes = Buffer.concat([rebuild(surplus, end), Buffer.alloc(999, 7)]);
+    assert.deepEqual([...(await decodeImage(bytes, { channels: 3 })).data], samples);
   });
 
-  it("too many pixels are refused by the header alone", async () => {
-    await rejects(
-      Buffer.concat([SIGNATURE, header({ ...spec, height: 30_000, width: 30_000 })]),
-      /30000x30000 .* limit of 25000000/,
-    );
-    await rejects(good, /limit of 41$/, 41);
+  it("the limit of pixels can be set", async () => {
+    await rejects(good, /limit of 41: scale/, 41);
     await decodeImage(good, { channels: 3, maxPixels: 42 });
   });
 
@@ -130,21 +131,15 @@ describe("PNG", () => {
     for (let length = 8; length < good.length; length++) await rejects(good.subarray(0, length), /truncated/);
   });
 
-  it("damage is named", async () => {
-    const flipped = Buffer.from(good);
-    flipped[60]! ^= 1;
-    await rejects(flipped, /checksum of the "IDAT" chunk/);
-    await rejects(rebuild(chunk("IDAT", Buffer.from("no zlib")), end), /cannot be inflated/);
-    await rejects(rebuild(end), /cannot be inflated/);
-    await rejects(rebuild(chunk("IDAT", deflateSync(Buffer.alloc(9))), end), /truncated, 9 bytes .* needs 132/);
-    await rejects(rebuild(chunk("IDAT", deflateSync(Buffer.alloc(132, 9))), end), /unknown row filter 9/);
-    await rejects(rebuild(chunk("NEWS", Buffer.of(1)), image, end), /unknown critical chunk "NEWS"/);
-    await rejects(Buffer.concat([SIGNATURE, image, end]), /first chunk is not IHDR/);
-    await rejects(Buffer.concat([SIGNATURE, header({ ...spec, width: 0 }), image, end]), /image is empty/);
-    await rejects(Buffer.concat([SIGNATURE, header({ ...spec, depth: 4 }), image, end]), /colour type 2 with 4 bits/);
-    const indexed: PngSpec = { colourType: 3, depth: 8, height: 1, width: 1 };
-    await rejects(writePng(indexed, [0]), /without a PLTE/);
-    await rejects(writePng({ ...indexed, palette: new Uint8Array(6) }, [2]), /colour 2 of a palette of 2/);
+  it("an animation gives its default image, whatever its frames are", async () => {
+    const control = (sequence: number) => {
+      const body = Buffer.alloc(26);
+      for (const [i, v] of [sequence, spec.width, spec.height].entries()) body.writeUInt32BE(v, 4 * i);
+      return chunk("fcTL", body);
+    };
+    const frame = chunk("fdAT", Buffer.concat([Buffer.of(0, 0, 0, 2), deflateSync(Buffer.alloc(132))]));
+    const bytes = rebuild(chunk("acTL", Buffer.of(0, 0, 0, 2, 0, 0, 0, 0)), control(0), image, control(1), frame, end);
+    assert.deepEqual([...(await decodeImage(bytes, { channels: 3 })).data], samples);
   });
 });
 
@@ -178,40 +173,36 @@ describe("JPEG", () => {
     }
   });
 
-  it("image data that ends too early is refused, though the file has an end marker", async () => {
-    const { bytes } = plain;
-    const short = Buffer.concat([bytes.subarray(0, bytes.length - 60), Uint8Array.of(0xff, 0xd9)]);
-    await rejects(short, /premature end of data segment/);
-  });
-
-  it("stray bytes between segments, which lose nothing, are accepted", async () => {
+  it("stray bytes that lose nothing are accepted: between segments, behind the end, a second image", async () => {
     const { bytes, result } = plain;
     const stray = Buffer.concat([bytes.subarray(0, bytes.length - 2), Buffer.alloc(7), bytes.subarray(-2)]);
-    assert.deepEqual(await decodeImage(stray, { channels: 3 }), result);
+    const tail = Buffer.concat([bytes, Buffer.alloc(999, 7)]);
+    const pair = Buffer.concat([bytes, progressive.bytes]);
+    for (const file of [stray, tail, pair]) assert.deepEqual(await decodeImage(file, { channels: 3 }), result);
   });
 
-  it("too many pixels, CMYK, emptiness are refused by the header", async () => {
-    const frame = plain.bytes.findIndex((v, i, a) => v === 0xff && a[i + 1] === 0xc0);
-    const patched = (at: number, ...values: number[]) => {
-      const bytes = plain.bytes.slice();
-      bytes.set(values, frame + at);
-      return bytes;
+  it("every kind agrees with the Pillow installed here", { skip: noPillow }, async () => {
+    const kinds = {
+      baseline: { baseline: true, progressive: false },
+      progressive: {},
+      "4:4:4": { auto_subsample: false, chroma_subsample: 1 },
+      "4:2:0, quality 95": { auto_subsample: false, chroma_subsample: 2, quality: 95 },
+      grey: { color_space: 1 },
+      RGB: { color_space: 2 },
     };
-    await rejects(patched(5, 0xff, 0xff, 0xff, 0xff), /65535x65535 .* limit/);
-    await rejects(patched(9, 4), /CMYK .* convert the image to RGB/);
-    await rejects(patched(5, 0, 0), /image is empty/);
-    await rejects(patched(1, 0xc3), /Unsupported JPEG process/);
-    await rejects(Uint8Array.of(0xff, 0xd8, 0xff, 0xd9), /truncated|no image/);
-    await rejects(Uint8Array.of(0xff, 0xd8, 0xff, 0xd9, 0, 0, 0, 0), /no image/);
+    for (const [kind, options] of Object.entries(kinds)) {
+      const bytes = await jpeg(5, 37, 51, options);
+      for (const channels of [1, 3] as const) {
+        const [answer] = askPillow(python!, [
+          { op: "decode", args: [channels], bytes: Buffer.from(bytes).toString("base64") },
+        ]);
+        assert.deepEqual(await decodeImage(bytes, { channels }), load(answer!.result!), kind);
+      }
+    }
   });
 });
 
 describe("any bytes", () => {
-  it("other formats are refused with what they start with", async () => {
-    await rejects(new Uint8Array(), /file is empty/);
-    await rejects(Buffer.from("GIF89a"), /expected a PNG or JPEG file, got one that starts with 47 49 46 38/);
-  });
-
   it("mutated files decode or reject with FormatError, never anything else", async () => {
     const seeds = recordedCases()
       .filter((one) => one.op === "decode" && one.args[0] === 3)

@@ -2,10 +2,10 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { rotate as affineRotate, affine } from "../../src/data/augment/affine.js";
+import { affine, rotate as affineRotate } from "../../src/data/augment/affine.js";
 import { brightness, color, contrast, sharpness } from "../../src/data/augment/enhance.js";
 import { autoContrast, equalize, invert, posterize, solarize, solarizeAdd } from "../../src/data/augment/tone.js";
-import { decodeImage } from "../../src/image/decode-node.js";
+import { decodeImage } from "../../src/image/decode.js";
 import { centreCrop, type Pixels, toChannels } from "../../src/image/pixels.js";
 import { type Interpolation, resize, resizeToCover } from "../../src/image/resize.js";
 

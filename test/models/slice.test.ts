@@ -4,15 +4,15 @@ import { after, describe, it } from "node:test";
 import { nativeIsas } from "../../src/backend/native.js";
 import { openBackend } from "../../src/backend/open.js";
 import { madds, parameterCount } from "../../src/cost/madds.js";
-import { load } from "../../src/index.js";
 import { float32Tensor } from "../../src/io/float32.js";
-import { encodeModel, type ModelFile } from "../../src/io/model-file.js";
+import type { ModelFile } from "../../src/io/model-file.js";
 import { build } from "../../src/models/build.js";
 import { sliceModel } from "../../src/models/slice.js";
 import { checkSpec, type ModelSpec } from "../../src/models/spec.js";
-import { writeState } from "../../src/models/state.js";
-import type { Slot } from "../../src/nn/width.js";
-import { randomImages, randomSpan, smallSpecs } from "../support/networks.js";
+import type { Route, Slot } from "../../src/nn/width.js";
+import { Philox } from "../../src/random/philox.js";
+import { randomImages, smallSpecs } from "../support/networks.js";
+import { fileOf, logitsOf } from "../support/slices.js";
 
 const N = 3;
 
@@ -37,52 +37,31 @@ const gateWithin: ModelSpec = {
 const backend = await openBackend({ device: "wasm", threads: 1 });
 after(() => backend.dispose());
 
-/** Random weights of a network, all its widths taken for measured. */
-function fileOf(spec: ModelSpec, seed = 0): ModelFile & { calibrated: Slot[] } {
-  const net = build(spec);
-  const { height, width, channels } = spec.input;
-  const span = randomSpan(backend, net, seed);
-  const tensors = writeState(backend, net, span);
-  backend.arena.free(span);
-  return {
-    model: { name: "sample", spec },
-    classes: Array.from({ length: spec.classes }, (_, c) => `class ${c}`),
-    preprocessing: {
-      ...{ height, width, channels },
-      mean: Array(channels).fill(0.5),
-      std: Array(channels).fill(0.5),
-      interpolation: "bilinear",
-      cropPct: 1,
-    },
-    candidates: [...(net.gates[0]?.candidates ?? [])],
-    calibrated: [...Array(net.widths).keys(), ...(net.largestIsNumbered ? [] : ["largest" as const])],
-    tensors,
-  };
+/** Routes through several gates that are no uniform width. */
+function mixedRoutes(spec: ModelSpec): number[][] {
+  const { gates, widths } = build(spec);
+  if (gates.length < 2) return [];
+  const random = new Philox(gates.length, "routes");
+  const routes = Array.from({ length: 12 }, () => gates.map(() => random.int(widths)));
+  const mixed = routes.filter((route) => new Set(route).size > 1);
+  return [...new Map(mixed.map((route) => [String(route), route])).values()];
 }
 
 const specOf = ({ model }: ModelFile) => model.spec as ModelSpec;
-
-async function logitsOf(file: ModelFile, device: "native" | "wasm", images: Float32Array, slots: readonly Slot[]) {
-  const network = await load(encodeModel(file), { device, threads: 1 });
-  try {
-    return slots.map((width) => network.run(images, { width }));
-  } finally {
-    network.dispose();
-  }
-}
 
 for (const device of ["native", "wasm"] as const) {
   const skip = device === "native" && nativeIsas().length === 0 && "the native addon is not built";
   describe(`a slice, ${device}`, { skip }, () => {
     for (const [seed, spec] of [...smallSpecs, gateWithin].entries()) {
-      it(`${spec.description}: every width is the bits of a network of its own`, async () => {
-        const file = fileOf(spec, seed);
+      it(`${spec.description}: every width and route is the bits of a network of its own`, async () => {
+        const file = fileOf(backend, spec, seed);
         const images = randomImages(spec, N, seed);
-        const whole = await logitsOf(file, device, images, file.calibrated);
-        for (const [i, slot] of file.calibrated.entries()) {
-          const [logits] = await logitsOf(sliceModel(file, slot), device, images, [0]);
+        const routes: Route[] = [...file.calibrated, ...mixedRoutes(spec)];
+        const whole = await logitsOf(file, device, images, routes);
+        for (const [i, route] of routes.entries()) {
+          const [logits] = await logitsOf(sliceModel(file, route), device, images, [0]);
           assert.ok(logits!.every(Number.isFinite));
-          assert.deepEqual(logits, whole[i], `width ${slot}`);
+          assert.deepEqual(logits, whole[i], `${route}`);
         }
         assert.equal(new Set(whole.map(String)).size, whole.length, "widths compute different things");
       });
@@ -93,10 +72,16 @@ for (const device of ["native", "wasm"] as const) {
 describe("a slice", () => {
   for (const [seed, spec] of [...smallSpecs, gateWithin].entries()) {
     it(`${spec.description}: has one width, no gate, and the weights and costs of that width alone`, () => {
-      const file = fileOf(spec, seed);
+      const file = fileOf(backend, spec, seed);
       const net = build(spec);
       const heads = net.layout.params.filter(({ role }) => role.startsWith("gate")).reduce((sum, p) => sum + p.size, 0);
       let last = 0;
+      for (const route of mixedRoutes(spec)) {
+        const alone = build(specOf(sliceModel(file, route)));
+        assert.deepEqual([alone.widths, alone.gates], [1, []]);
+        assert.equal(madds(alone, 0), madds(net, route), `MAdds of ${route}`);
+        assert.equal(parameterCount(alone, 0), parameterCount(net, route) - heads, `parameters of ${route}`);
+      }
       for (const slot of file.calibrated) {
         const slice = sliceModel(file, slot);
         const alone = build(specOf(slice));
@@ -114,7 +99,7 @@ describe("a slice", () => {
   }
 
   it("keeps the tensors' names, and splits a stage that changes its width on the way", () => {
-    const plain = fileOf(smallSpecs[0]!);
+    const plain = fileOf(backend, smallSpecs[0]!);
     const { tensors } = sliceModel(plain, 2);
     const unnumbered = (names: Iterable<string>) =>
       new Set([...names].map((name) => name.replace(/aux_bn\.\d+/, "aux_bn")));
@@ -124,7 +109,7 @@ describe("a slice", () => {
     assert.deepEqual(unnumbered(tensors.keys()), names);
     const norm = "blocks.1.residual_blocks.0.bn2.aux_bn";
     assert.deepEqual(tensors.get(`${norm}.0.running_mean`), plain.tensors.get(`${norm}.2.running_mean`));
-    const within = fileOf(gateWithin);
+    const within = fileOf(backend, gateWithin);
     const stages = (slot: Slot) =>
       specOf(sliceModel(within, slot)).stages.map(({ repeat, stride, widths }) => ({
         ...{ repeat, stride, width: widths[0] },
@@ -139,7 +124,7 @@ describe("a slice", () => {
   });
 
   it("keeps classes and preprocessing, and nothing of the gate, the training or the whole network's figures", () => {
-    const file = fileOf(smallSpecs[0]!);
+    const file = fileOf(backend, smallSpecs[0]!);
     const tensors = new Map(file.tensors);
     for (const [name, tensor] of file.tensors) tensors.set(`ema.${name}`, tensor).set(`optimizer.${name}`, tensor);
     const slice = sliceModel(
@@ -167,7 +152,7 @@ describe("a slice", () => {
   });
 
   it("of a slice is the same again", () => {
-    const slice = sliceModel(fileOf(gateWithin), 2);
+    const slice = sliceModel(fileOf(backend, gateWithin), 2);
     const again = sliceModel(slice, "largest");
     assert.deepEqual(again.tensors, slice.tensors);
     assert.deepEqual(specOf(again).stages, specOf(slice).stages);
@@ -177,7 +162,7 @@ describe("a slice", () => {
     const [, , odd] = smallSpecs;
     const stages = odd!.stages.map(({ gates: _, ...stage }) => stage);
     const spec: ModelSpec = { ...odd!, attention: 0, candidates: null, stages };
-    const file = fileOf(spec);
+    const file = fileOf(backend, spec);
     const images = randomImages(spec, N, 1);
     // Where nothing chooses there is slot 0, and the widest.
     assert.deepEqual(file.calibrated, [0, "largest"]);
@@ -192,7 +177,7 @@ describe("a slice", () => {
 });
 
 describe("slicing refuses", () => {
-  const file = fileOf(smallSpecs[0]!);
+  const file = fileOf(backend, smallSpecs[0]!);
 
   it("a width that is not there", () => {
     for (const slot of [4, -1, 0.5, "smallest" as never]) {
@@ -201,6 +186,14 @@ describe("slicing refuses", () => {
         message: `width: expected 0 to 3 or largest, got ${slot}`,
       });
     }
+  });
+
+  it("a route that does not fit the gates", () => {
+    assert.throws(() => sliceModel(file, [0, 1]), {
+      code: "ERR_USAGE",
+      message: "route: expected a width for each of the 1 gates, got 2",
+    });
+    assert.throws(() => sliceModel(file, [4]), { code: "ERR_USAGE", message: /expected 0 to 3 or largest, got 4/ });
   });
 
   it("a width whose statistics were not measured", () => {

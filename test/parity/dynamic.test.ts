@@ -1,6 +1,6 @@
 /** The gate's choices and what follows from them: by the routed plan, and by the masked walk of stage II. */
 import assert from "node:assert/strict";
-import { after, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import type { Backend } from "../../src/backend/backend.js";
 import { gatedMadds } from "../../src/cost/gated.js";
 import { madds } from "../../src/cost/madds.js";
@@ -8,24 +8,10 @@ import { Plan } from "../../src/engine/plan.js";
 import { Tape } from "../../src/ops/tape.js";
 import { Learner } from "../../src/train/learner.js";
 import { walkMasked } from "../../src/train/masked.js";
-import {
-  absent,
-  Comparison,
-  parityBackends,
-  readJson,
-  readValues,
-  type Tolerances,
-  toNHWC,
-  type Values,
-} from "../support/parity.js";
-import { floatsAt, parityNet, parityWeights } from "../support/parity-networks.js";
+import { Comparison, lacks, parityBackends, readValues, tolerancesOf, toNHWC, type Values } from "../support/parity.js";
+import { type Folder, floatsAt, parityImages, parityNet, parityWeights } from "../support/parity-networks.js";
 
 const all = await parityBackends();
-after(() => {
-  for (const backend of all) backend.dispose();
-});
-
-type Folder = "tiny" | "tiny_ir";
 
 /** Everything about one candidate set, argmax (no noise) or noisy. */
 function check(backend: Backend, folder: Folder, set: string, kind: string, comparison: Comparison): void {
@@ -36,7 +22,7 @@ function check(backend: Backend, folder: Folder, set: string, kind: string, comp
   const want = (name: string): Values => values.get(`${set}.${kind}.${name}`)!;
   const near = (name: string, got: ArrayLike<number>) =>
     comparison.near(`${set}.${kind}.${name}`, got, want(name).data);
-  const input = values.get("input")!;
+  const input = parityImages(folder);
   const n = input.shape[0]!;
   const images = toNHWC(input);
   const noise =
@@ -89,17 +75,17 @@ function check(backend: Backend, folder: Folder, set: string, kind: string, comp
   near("madds_stale", costs(true));
 }
 
-describe("dynamic width", { skip: absent }, () => {
+describe("dynamic width", () => {
   const cases: [Folder, string][] = [
     ["tiny", "c0_1_2_3"],
     ["tiny", "c2_3_4_5"],
     ["tiny_ir", "c0_1_2_3"],
   ];
   for (const [folder, set] of cases) {
+    const skip = lacks(`${folder}/dynamic.safetensors`);
     for (const backend of all) {
-      it(`${folder}, ${set}: scores, choices, logits and MAdds, with noise and without`, (t) => {
-        const tolerances = readJson<{ dynamic: Tolerances }>(`${folder}/tolerances.json`).dynamic;
-        const comparison = new Comparison(tolerances);
+      it(`${folder}, ${set}: scores, choices, logits and MAdds, with noise and without`, { skip }, (t) => {
+        const comparison = new Comparison(tolerancesOf(folder, "dynamic"));
         for (const kind of ["argmax", "noisy"]) check(backend, folder, set, kind, comparison);
         comparison.report(t, backend);
       });

@@ -1,6 +1,6 @@
 /** The published network at full size, its weights made by the formula: every mode, the gate, and one step of stage I. */
 import assert from "node:assert/strict";
-import { after, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import type { Backend } from "../../src/backend/backend.js";
 import { gatedMadds } from "../../src/cost/gated.js";
 import { madds } from "../../src/cost/madds.js";
@@ -16,25 +16,22 @@ import { Input } from "../../src/train/input.js";
 import { Learner } from "../../src/train/learner.js";
 import { Stage1 } from "../../src/train/stage1.js";
 import {
-  absent,
   Comparison,
   images,
+  lacks,
   parityBackends,
   readJson,
   readStored,
   readValues,
   signed,
   stateDict,
-  type Tolerances,
+  tolerancesOf,
   toNHWC,
   uniform,
 } from "../support/parity.js";
 import { floatsAt, paritySpec, slotOf, spanOf, valuesOf } from "../support/parity-networks.js";
 
 const all = await parityBackends();
-after(() => {
-  for (const backend of all) backend.dispose();
-});
 
 interface Spec {
   network: Parameters<typeof paritySpec>[0];
@@ -68,12 +65,10 @@ interface Train {
 }
 
 interface Measured {
-  results: Tolerances;
   train: Record<"losses" | "gradient norms" | "gradient checks", { max_rel: number; max_rel_to_norm: number }>;
 }
 
-const spec = absent ? null! : readJson<Spec>("full/spec.json");
-const tolerances = absent ? null! : readJson<Measured>("full/tolerances.json");
+const spec = readJson<Spec>("full/spec.json");
 
 /** All weights and statistics; the weights with one seed for all, where it is given. */
 function state(seed?: number): Map<string, StoredTensor> {
@@ -87,8 +82,9 @@ function state(seed?: number): Map<string, StoredTensor> {
 
 const norm = (values: ArrayLike<number>) => Math.sqrt(Array.from(values, (v) => v * v).reduce((a, b) => a + b, 0));
 
-describe("ds_mbnet", { skip: absent }, () => {
-  const student = absent ? null! : state();
+describe("ds_mbnet", () => {
+  const skip = lacks("full/bn_stats.safetensors", "full/tolerances.json");
+  const student = skip ? null! : state();
 
   it("of the registry is the published network, at any candidates", () => {
     const table = (s: ModelSpec) =>
@@ -105,7 +101,7 @@ describe("ds_mbnet", { skip: absent }, () => {
   });
 
   for (const backend of all) {
-    it("logits of every mode, and the gate's choices", (t) => {
+    it("logits of every mode, and the gate's choices", { skip }, (t) => {
       const net = build(paritySpec(spec.network, spec.image_size));
       const span = spanOf(backend, net, student);
       const wanted = readJson<Results>("full/results.json");
@@ -117,7 +113,7 @@ describe("ds_mbnet", { skip: absent }, () => {
       const plan = new Plan(backend, net, span, { batch: n, slots });
       backend.f32.set(input.subarray(0, (input.length / spec.batch) * n), plan.input / 4);
       const { classes } = net.spec;
-      const comparison = new Comparison(tolerances.results);
+      const comparison = new Comparison(tolerancesOf("full", "results"));
       const near = (name: string) => {
         const logits = floatsAt(backend, plan.logits, n * classes);
         comparison.near(name, logits, values.get(name)!.data.subarray(0, n * classes));
@@ -157,7 +153,7 @@ describe("ds_mbnet", { skip: absent }, () => {
 
   // One backend is enough for what takes seconds; the small networks take both.
   for (const backend of all.slice(0, 1)) {
-    it("one step of stage I", (t) => {
+    it("one step of stage I", { skip }, (t) => {
       trainStep(backend, student).report(t, backend);
     });
   }
@@ -177,9 +173,9 @@ function trainStep(backend: Backend, student: ReadonlyMap<string, StoredTensor>)
   const stage1 = new Stage1(learner, { ...config, model_ema_decay: 0 }, setup.batch);
   const losses = stage1.backward(batch, input.labels, 0, {
     passes: [
-      { name: "largest", slot: "largest" },
-      ...setup.widths.map((slot) => ({ name: "random", slot }) as const),
-      { name: "smallest", slot: 0 },
+      { name: "largest", route: "largest" },
+      ...setup.widths.map((route) => ({ name: "random", route }) as const),
+      { name: "smallest", route: 0 },
     ],
     teacher: setup.teacher_widths,
     dropout: null,
@@ -189,7 +185,7 @@ function trainStep(backend: Backend, student: ReadonlyMap<string, StoredTensor>)
   relative("loss.largest", losses.largest, want["loss.largest"]!);
   relative("loss.random", losses.random, (want["loss.random0"]! + want["loss.random1"]!) / 2);
   relative("loss.smallest", losses.smallest, want["loss.smallest"]!);
-  const { train } = tolerances;
+  const { train } = readJson<Measured>("full/tolerances.json");
   const gradients = valuesOf(backend, net, learner.grads, false);
   const { seed } = spec.tensors["conv_stem.weight"]!;
   for (const [name, [l2, check]] of Object.entries(want.gradients)) {

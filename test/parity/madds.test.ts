@@ -4,8 +4,8 @@ import { describe, it } from "node:test";
 import { layerCosts, madds } from "../../src/cost/madds.js";
 import { build } from "../../src/models/build.js";
 import { modelSpec } from "../../src/models/registry.js";
-import { absent, readJson } from "../support/parity.js";
-import { parityConfig, parityNet, paritySpec, slotOf } from "../support/parity-networks.js";
+import { readJson } from "../support/parity.js";
+import { folders, parityConfig, parityNet, paritySpec, slotOf } from "../support/parity-networks.js";
 
 interface Counts {
   gate_head?: number[];
@@ -17,8 +17,8 @@ interface Counts {
 /** Our kinds as the reference's. */
 const KINDS = { conv: ["conv", "linear"], depthwise: ["dw"], pool: ["pool"], gate: [] as string[] };
 
-describe("MAdds", { skip: absent }, () => {
-  for (const folder of ["tiny", "tiny_ir"] as const) {
+describe("MAdds", () => {
+  for (const folder of folders) {
     it(`${folder}: totals of every mode and size`, () => {
       const config = parityConfig(folder);
       for (const [size, totals] of Object.entries(readJson<Counts>(`${folder}/madds.json`).sizes)) {

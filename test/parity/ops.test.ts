@@ -1,6 +1,6 @@
 /** Single layers, forward and backward: our ops on the reference's inputs. */
 import assert from "node:assert/strict";
-import { after, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import type { Backend } from "../../src/backend/backend.js";
 import { Param } from "../../src/nn/parameters.js";
 import { affine } from "../../src/ops/affine.js";
@@ -13,12 +13,10 @@ import { globalPool, pool } from "../../src/ops/pool.js";
 import { Tape } from "../../src/ops/tape.js";
 import { Tensor } from "../../src/ops/tensor.js";
 import {
-  absent,
   Comparison,
   parityBackends,
-  readJson,
   readValues,
-  type Tolerances,
+  tolerancesOf,
   toNCHW,
   toNHWC,
   type Values,
@@ -26,13 +24,10 @@ import {
 import { floatsAt } from "../support/parity-networks.js";
 
 const all = await parityBackends();
-after(() => {
-  for (const backend of all) backend.dispose();
-});
 
 const EPS = 1e-5;
-const tolerances = absent ? {} : readJson<{ ops: Tolerances }>("ops/tolerances.json").ops;
-const values = absent ? new Map<string, Values>() : readValues("ops/ops.safetensors");
+const tolerances = tolerancesOf("ops", "ops");
+const values = readValues("ops/ops.safetensors");
 const value = (name: string) => values.get(name)!;
 
 /** A parameter in the arena with its gradient, both in the span's layout. */
@@ -242,7 +237,7 @@ const names = [...values.keys()].flatMap(
   (name) => /^(.+)\.out$/.exec(name)?.[1] ?? (name === "gumbel.soft" ? "gumbel" : []),
 );
 
-describe("layers", { skip: absent }, () => {
+describe("layers", () => {
   for (const backend of all) {
     it("forward and backward of each", (t) => {
       const comparison = new Comparison(tolerances);

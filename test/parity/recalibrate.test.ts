@@ -1,5 +1,5 @@
 /** Norm statistics measured anew, by each of the reference's procedures. */
-import { after, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import type { Backend } from "../../src/backend/backend.js";
 import { walkNetwork } from "../../src/models/build.js";
 import { NORM_MOMENTUM } from "../../src/nn/layers.js";
@@ -8,23 +8,10 @@ import type { Tensor } from "../../src/ops/tensor.js";
 import { TrainExec } from "../../src/train/forward.js";
 import { Input } from "../../src/train/input.js";
 import { Recalibration } from "../../src/train/recalibrate.js";
-import {
-  absent,
-  Comparison,
-  parityBackends,
-  readJson,
-  readValues,
-  type Tolerances,
-  toNHWC,
-} from "../support/parity.js";
-import { parityNet, parityWeights, valuesOf } from "../support/parity-networks.js";
+import { Comparison, lacks, parityBackends, readValues, tolerancesOf, toNHWC } from "../support/parity.js";
+import { type Folder, folders, parityNet, parityWeights, valuesOf } from "../support/parity-networks.js";
 
 const all = await parityBackends();
-after(() => {
-  for (const backend of all) backend.dispose();
-});
-
-type Folder = "tiny" | "tiny_ir";
 
 /** The reference's procedures: our two forms, and the published one with `largest` after the numbered widths. */
 const procedures = {
@@ -47,7 +34,7 @@ function check(backend: Backend, folder: Folder, name: keyof typeof procedures, 
     if (!largest) continue;
     backend.arena.scope(() => {
       const weights = { span, grads: 0, transposed: null };
-      const options = { momentum: () => NORM_MOMENTUM, slot: "largest" } as const;
+      const options = { momentum: () => NORM_MOMENTUM, route: "largest" } as const;
       const exec = new TrainExec(new Tape(backend, false), weights, options);
       walkNetwork<Tensor>(net.steps, exec, images, "largest");
     });
@@ -60,13 +47,12 @@ function check(backend: Backend, folder: Folder, name: keyof typeof procedures, 
   backend.arena.free(span);
 }
 
-describe("recalibration", { skip: absent }, () => {
-  for (const folder of ["tiny", "tiny_ir"] as const) {
+describe("recalibration", () => {
+  for (const folder of folders) {
+    const skip = lacks(`${folder}/recalibrate.safetensors`);
     for (const backend of all) {
-      it(`${folder}: published, published with largest, plain average`, (t) => {
-        const comparison = new Comparison(
-          readJson<{ recalibrate: Tolerances }>(`${folder}/tolerances.json`).recalibrate,
-        );
+      it(`${folder}: published, published with largest, plain average`, { skip }, (t) => {
+        const comparison = new Comparison(tolerancesOf(folder, "recalibrate"));
         for (const name of Object.keys(procedures) as (keyof typeof procedures)[]) {
           check(backend, folder, name, comparison);
         }

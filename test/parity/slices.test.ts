@@ -55,7 +55,7 @@ for (const backend of all) {
               const { height, width, channels } = spec.input;
               const x = new Tensor(backend.arena.alloc(images.length * 4), N, height, width, channels, false);
               backend.f32.set(images, x.at / 4);
-              const options = { momentum: () => 0, slot };
+              const options = { momentum: () => 0, route: slot };
               const exec = new TrainExec(new Tape(backend, false), { span, grads: 0, transposed: null }, options);
               const { at, size } = walkNetwork<Tensor>(net.steps, exec, x, slot === "largest" ? slot : 0);
               const planned = logitsOf(backend, net, span, images, N, slot);

@@ -1,11 +1,11 @@
 /** Two steps of stage I with the reference's draws: teacher, losses, gradients, optimiser, statistics, EMA. */
 import assert from "node:assert/strict";
-import { after, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import type { Backend } from "../../src/backend/backend.js";
 import { Plan } from "../../src/engine/plan.js";
 import { walkNetwork } from "../../src/models/build.js";
 import { allocSpan, readState } from "../../src/models/state.js";
-import type { Slot } from "../../src/nn/width.js";
+import { type Route, type Slot, startOf } from "../../src/nn/width.js";
 import { crossEntropy, type Target } from "../../src/ops/loss.js";
 import { Tape } from "../../src/ops/tape.js";
 import type { Tensor } from "../../src/ops/tensor.js";
@@ -14,23 +14,28 @@ import { Input } from "../../src/train/input.js";
 import { Learner } from "../../src/train/learner.js";
 import { Stage1, type Stage1Draws } from "../../src/train/stage1.js";
 import {
-  absent,
   Comparison,
+  lacks,
   parityBackends,
   readJson,
   readStored,
   readValues,
   stateDict,
-  type Tolerances,
+  tolerancesOf,
   toNHWC,
   type Values,
 } from "../support/parity.js";
-import { floatsAt, parityNet, parityWeights, valuesOf } from "../support/parity-networks.js";
+import {
+  type Folder,
+  floatsAt,
+  folders,
+  parityImages,
+  parityNet,
+  parityWeights,
+  valuesOf,
+} from "../support/parity-networks.js";
 
 const all = await parityBackends();
-after(() => {
-  for (const backend of all) backend.dispose();
-});
 
 interface StepSetup {
   widths: number[];
@@ -61,7 +66,7 @@ class Run {
 
   constructor(
     readonly backend: Backend,
-    readonly folder: "tiny" | "tiny_ir",
+    readonly folder: Folder,
     readonly comparison: Comparison,
   ) {
     this.net = parityNet(folder);
@@ -76,7 +81,7 @@ class Run {
     const { setup, ...losses } = readJson<{ setup: Setup } & Record<string, number>>(`${folder}/stage1.json`);
     this.setup = setup;
     this.losses = losses;
-    const input = this.values.get("input")!;
+    const input = parityImages(folder);
     this.n = input.shape[0]!;
     this.input = new Input(backend, this.net, this.n);
     this.images = this.input.write(toNHWC(input), Int32Array.from(this.values.get("labels")!.data));
@@ -88,9 +93,9 @@ class Run {
     const { widths, teacher_widths, dropout } = this.setup[step];
     return {
       passes: [
-        { name: "largest", slot: "largest" },
-        ...widths.map((slot) => ({ name: "random", slot }) as const),
-        { name: "smallest", slot: 0 },
+        { name: "largest", route: "largest" },
+        ...widths.map((route) => ({ name: "random", route }) as const),
+        { name: "smallest", route: 0 },
       ],
       teacher: teacher_widths,
       dropout: dropout ? Float32Array.from(this.values.get("dropout")!.data) : null,
@@ -127,15 +132,15 @@ class Run {
   }
 
   /** Logits and loss of one pass on its own, on the batch's statistics; the running ones stay. */
-  pass(slot: Slot, target: Target, dropout: Float32Array | null): { logits: Float32Array; loss: number } {
+  pass(route: Route, target: Target, dropout: Float32Array | null): { logits: Float32Array; loss: number } {
     const { backend, net, learner, images, n } = this;
     return backend.arena.scope(() => {
       const tape = new Tape(backend);
       const factor = tape.tensor(n, 1, 1, dropout === null ? 1 : dropout.length / n, false);
       if (dropout !== null) backend.f32.set(dropout, factor.at / 4);
-      const options = { momentum: () => 0, slot, dropout: dropout === null ? null : factor };
+      const options = { momentum: () => 0, route, dropout: dropout === null ? null : factor };
       const exec = new TrainExec(tape, learner.weights, options);
-      const logits = walkNetwork<Tensor>(net.steps, exec, images, slot === "largest" ? slot : 0);
+      const logits = walkNetwork<Tensor>(net.steps, exec, images, startOf(route));
       return { logits: floatsAt(backend, logits.at, logits.size), loss: crossEntropy(tape, logits, target) };
     });
   }
@@ -164,8 +169,8 @@ class Run {
         smallest: soft(mean),
       };
       let random = 0;
-      for (const { name, slot } of passes) {
-        const { logits, loss } = this.pass(slot, targets[name], name === "largest" ? dropout : null);
+      for (const { name, route } of passes) {
+        const { logits, loss } = this.pass(route, targets[name], name === "largest" ? dropout : null);
         const label = name === "random" ? `random${random++}` : name;
         this.near(`${step}.logits.${label}`, logits);
         this.comparison.near(`${step}.loss.${label}`, [loss], [this.losses[`${step}.loss.${label}`]!]);
@@ -228,12 +233,13 @@ class Run {
   }
 }
 
-describe("stage I", { skip: absent }, () => {
-  for (const folder of ["tiny", "tiny_ir"] as const) {
+describe("stage I", () => {
+  for (const folder of folders) {
+    const skip = lacks(`${folder}/stage1.safetensors`);
     for (const backend of all) {
-      it(`${folder}: two steps`, (t) => {
+      it(`${folder}: two steps`, { skip }, (t) => {
         const before = backend.arena.inUse;
-        const comparison = new Comparison(readJson<{ stage1: Tolerances }>(`${folder}/tolerances.json`).stage1);
+        const comparison = new Comparison(tolerancesOf(folder, "stage1"));
         const run = new Run(backend, folder, comparison);
         run.passes("step1");
         run.largestAlone();

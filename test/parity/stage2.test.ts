@@ -1,6 +1,6 @@
 /** Stage II in its masked form: targets, losses and gradients of every variant, and the optimiser's step. */
 import assert from "node:assert/strict";
-import { after, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import type { Backend } from "../../src/backend/backend.js";
 import { gatedMadds } from "../../src/cost/gated.js";
 import { madds } from "../../src/cost/madds.js";
@@ -18,23 +18,18 @@ import { Learner } from "../../src/train/learner.js";
 import { type GateDecision, walkMasked } from "../../src/train/masked.js";
 import { Stage2Gumbel } from "../../src/train/stage2-gumbel.js";
 import {
-  absent,
   Comparison,
+  lacks,
   parityBackends,
   readJson,
   readValues,
-  type Tolerances,
+  tolerancesOf,
   toNHWC,
   type Values,
 } from "../support/parity.js";
-import { floatsAt, parityNet, parityWeights } from "../support/parity-networks.js";
+import { type Folder, floatsAt, folders, parityImages, parityNet, parityWeights } from "../support/parity-networks.js";
 
 const all = await parityBackends();
-after(() => {
-  for (const backend of all) backend.dispose();
-});
-
-type Folder = "tiny" | "tiny_ir";
 
 interface Variant {
   sgs: "soft" | "clean" | "noisy";
@@ -73,7 +68,7 @@ class Run {
     this.variant = this.losses.setup.variants[name]!;
     this.net = parityNet(folder, this.variant.candidates);
     this.learner = new Learner(backend, this.net, parityWeights(backend, this.net, folder));
-    this.images = toNHWC(this.values.get("input")!);
+    this.images = toNHWC(parityImages(folder));
     this.labels = Int32Array.from(this.values.get("labels")!.data);
     this.noise = Float32Array.from(this.values.get("noise.gate0")!.data);
     this.n = this.labels.length;
@@ -240,11 +235,12 @@ class Run {
   }
 }
 
-describe("stage II", { skip: absent }, () => {
-  for (const folder of ["tiny", "tiny_ir"] as const) {
+describe("stage II", () => {
+  for (const folder of folders) {
+    const skip = lacks(`${folder}/stage2.safetensors`);
     for (const backend of all) {
-      it(`${folder}: every variant`, (t) => {
-        const comparison = new Comparison(readJson<{ stage2: Tolerances }>(`${folder}/tolerances.json`).stage2);
+      it(`${folder}: every variant`, { skip }, (t) => {
+        const comparison = new Comparison(tolerancesOf(folder, "stage2"));
         for (const [name, variant] of Object.entries(readJson<Losses>(`${folder}/stage2.json`).setup.variants)) {
           const run = new Run(backend, folder, name, comparison);
           run.terms();
@@ -259,8 +255,8 @@ describe("stage II", { skip: absent }, () => {
         comparison.report(t, backend);
       });
 
-      it(`${folder}: the head after a step of the published form`, (t) => {
-        const comparison = new Comparison(readJson<{ stage2: Tolerances }>(`${folder}/tolerances.json`).stage2);
+      it(`${folder}: the head after a step of the published form`, { skip }, (t) => {
+        const comparison = new Comparison(tolerancesOf(folder, "stage2"));
         const run = new Run(backend, folder, "published", comparison);
         const before = run.learner.student;
         const others = floatsAt(backend, before, run.net.layout.range.plain[1]);

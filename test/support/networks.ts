@@ -101,6 +101,47 @@ export const smallSpecs: readonly ModelSpec[] = [
     ],
   },
   { ...modelSpec("ds_mbnet_28"), description: "ds_mbnet_28" },
+  {
+    ...base,
+    description: "bottlenecks, max pool, four gates, two of them where the residual stream goes on",
+    input: { height: 18, width: 18, channels: 3 },
+    stem: { kernel: 7, stride: 2, widths: [8], pool: true },
+    stages: [
+      { block: "bottleneck", repeat: 2, kernel: 3, stride: 1, widths: [12, 20, 28], gates: [0], squeeze: 6 },
+      { block: "bottleneck", repeat: 4, kernel: 3, stride: 2, widths: [16, 28, 40], gates: [0, 1, 3], squeeze: 10 },
+    ],
+    act: "relu",
+    residual: true,
+  },
+  {
+    ...base,
+    description: "bottlenecks, group norm, three gates, the last within a stage that another follows",
+    input: { height: 12, width: 12, channels: 3 },
+    stem: { kernel: 3, stride: 1, widths: [16] },
+    stages: [
+      { block: "bottleneck", repeat: 3, kernel: 3, stride: 2, widths: [32, 64, 96], gates: [0, 1], squeeze: 16 },
+      { block: "bottleneck", repeat: 2, kernel: 3, stride: 1, widths: [64, 96, 128], gates: [1], squeeze: 16 },
+      { block: "conv", repeat: 1, kernel: 1, stride: 1, widths: [40] },
+    ],
+    act: "relu",
+    norm: "gn",
+    residual: true,
+    gate: { hidden: 8, bias: true },
+  },
+  {
+    ...base,
+    description: "inverted, residual only where nothing changes, nothing to expand at first, convolution at last",
+    input: { height: 14, width: 14, channels: 3 },
+    stem: { kernel: 3, stride: 2, widths: [10] },
+    stages: [
+      { block: "inverted", repeat: 1, kernel: 3, stride: 1, widths: [6], expansion: 1 },
+      { block: "inverted", repeat: 2, kernel: 3, stride: 1, widths: [8], expansion: 3 },
+      { block: "inverted", repeat: 3, kernel: 3, stride: 2, widths: [8, 12, 20], gates: [0], expansion: 6 },
+      { block: "conv", repeat: 1, kernel: 1, stride: 1, widths: [48] },
+    ],
+    act: "relu",
+    residual: "identity",
+  },
 ];
 
 /** Weights as a training starts with, but nothing is left at 0 or 1: biases, norms and statistics are random too. */

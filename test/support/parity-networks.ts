@@ -6,7 +6,7 @@ import { build, type Supernet } from "../../src/models/build.js";
 import type { ModelSpec } from "../../src/models/spec.js";
 import { allocSpan, readState, writeState } from "../../src/models/state.js";
 import type { Slot } from "../../src/nn/width.js";
-import { readJson, readStored, stateDict } from "./parity.js";
+import { readJson, readStored, readValues, stateDict, type Values } from "./parity.js";
 
 interface NetworkConfig {
   stem_widths: number[];
@@ -22,7 +22,10 @@ interface NetworkConfig {
   gate_choices: number;
 }
 
-export function parityConfig(folder: "tiny" | "tiny_ir"): NetworkConfig & { image_size: number; batch: number } {
+export const folders = ["tiny", "tiny_ir"] as const;
+export type Folder = (typeof folders)[number];
+
+export function parityConfig(folder: Folder): NetworkConfig & { image_size: number; batch: number } {
   return readJson(`${folder}/config.json`);
 }
 
@@ -54,7 +57,7 @@ export function paritySpec(
   };
 }
 
-export function parityNet(folder: "tiny" | "tiny_ir", candidates?: number[]): Supernet {
+export function parityNet(folder: Folder, candidates?: number[]): Supernet {
   const config = parityConfig(folder);
   return build(paritySpec(config, config.image_size, candidates));
 }
@@ -67,8 +70,13 @@ export function spanOf(backend: Backend, net: Supernet, state: ReadonlyMap<strin
 }
 
 /** A span with the weights of a folder. */
-export function parityWeights(backend: Backend, net: Supernet, folder: "tiny" | "tiny_ir"): number {
+export function parityWeights(backend: Backend, net: Supernet, folder: Folder): number {
   return spanOf(backend, net, stateDict(readStored(`${folder}/weights.safetensors`)));
+}
+
+/** The images (N, C, H, W) behind all of a folder's results but recalibration's. */
+export function parityImages(folder: Folder): Values {
+  return readValues(`${folder}/eval.safetensors`).get("input")!;
 }
 
 /** The slot that a mode of the parity data stands for. */

@@ -1,35 +1,46 @@
 /**
- * The parity data in ../shared: numbers that a reference implementation computed in float64, how they are read, the formula that
- * makes the large inputs, and when a float32 result agrees. Everything that uses it skips where the folder is absent.
+ * The parity data: numbers that a reference implementation computed in float64, how they are read, the formula that makes the
+ * large inputs, and when a float32 result agrees. All of it lies in ../shared, a part of it in test/fixtures; tests of files that
+ * are not at hand skip.
  */
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
-import type { TestContext } from "node:test";
+import { after, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
 import type { Backend } from "../../src/backend/backend.js";
 import { nativeIsas } from "../../src/backend/native.js";
 import { openBackend } from "../../src/backend/open.js";
 import { readSafetensors, type StoredTensor } from "../../src/io/safetensors.js";
 
-const root = resolve("../shared/parity");
+const shared = resolve("../shared/parity");
+export const parityRoot = existsSync(shared)
+  ? shared
+  : fileURLToPath(new URL("../../../test/fixtures/parity", import.meta.url));
 
-/** For `skip`: false, or why the data cannot be used. */
-export const absent: string | false = existsSync(root) ? false : `${root} is not here`;
+/** For `skip`: false, or which of these files of the parity data is not at hand. */
+export function lacks(...paths: string[]): string | false {
+  const missing = paths.find((path) => !existsSync(`${parityRoot}/${path}`));
+  return missing === undefined ? false : `${missing} is in ../shared/parity only, which is not here`;
+}
 
-/** The backends that parity is checked on, opened where the data is at hand. Whoever calls disposes. */
+/** The backends that parity is checked on. They are disposed after the tests of the file that asks for them. */
 export async function parityBackends(): Promise<Backend[]> {
-  if (absent) return [];
   const devices = nativeIsas().length > 0 ? (["native", "wasm"] as const) : (["wasm"] as const);
-  return Promise.all(devices.map((device) => openBackend({ device, threads: 1 })));
+  const backends = await Promise.all(devices.map((device) => openBackend({ device, threads: 1 })));
+  after(() => {
+    for (const backend of backends) backend.dispose();
+  });
+  return backends;
 }
 
 export function readJson<T>(path: string): T {
-  return JSON.parse(readFileSync(`${root}/${path}`, "utf8")) as T;
+  return JSON.parse(readFileSync(`${parityRoot}/${path}`, "utf8")) as T;
 }
 
 /** Tensors as they lie in a file of the parity data. */
 export function readStored(path: string): Map<string, StoredTensor> {
-  return readSafetensors(new Uint8Array(readFileSync(`${root}/${path}`))).tensors;
+  return readSafetensors(new Uint8Array(readFileSync(`${parityRoot}/${path}`))).tensors;
 }
 
 /** A tensor's values as doubles: F32, F64, I64 (all below 2^53) and BOOL are exact. */
@@ -100,6 +111,11 @@ export function toNCHW(data: ArrayLike<number>, n: number, c: number): Float64Ar
 
 /** Measured float32 gap of each result, from a folder's tolerances.json. */
 export type Tolerances = Record<string, { max_rel_to_tensor_max: number }>;
+
+/** `part`: which of the folder's results. */
+export function tolerancesOf(folder: string, part: string): Tolerances {
+  return readJson<Record<string, Tolerances>>(`${folder}/tolerances.json`)[part]!;
+}
 
 /**
  * Collects how far results are from the reference. A tensor agrees when max |got − want| ≤ 10 · max(gap, 1e-6) · max |want| + 1e-9,

@@ -104,7 +104,7 @@ export function benchmarkText(b: Benchmark, heading?: (text: string) => string):
     const total = b.layers.rows.reduce((sum, { ms }) => sum + ms, 0);
     parts.push(
       table(
-        columns([`layer at ${b.layers.width}`, "calls", "MAdds", "µs", "% of time", "GMAC/s"]),
+        columns([`layer at ${b.layers.route}`, "calls", "MAdds", "µs", "% of time", "GMAC/s"]),
         b.layers.rows.map(({ name, calls, madds, ms, gmacs }) => [
           name,
           `${calls}`,

@@ -1,4 +1,4 @@
-/** `dsnet export`: one width of a model → a model file of its own. */
+/** `dsnet export`: one width of a model, or one route through its gates → a model file of its own. */
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { describeSpec } from "../../cost/describe.js";
@@ -8,13 +8,13 @@ import { encodeModel } from "../../io/model-file.js";
 import { readModelFile } from "../../io/model-file-node.js";
 import { sliceModel } from "../../models/slice.js";
 import type { ModelSpec } from "../../models/spec.js";
-import { fixedWidth, jsonOption } from "../options.js";
+import { type FixedWidth, fixedWidth, jsonOption } from "../options.js";
 import { printable } from "../table.js";
 import { Terminal } from "../terminal.js";
 import { formatBytes, formatCount, formatMadds } from "../units.js";
 
 interface Options {
-  width: number | "largest" | "smallest";
+  width: FixedWidth;
   output: string;
   json?: boolean;
 }
@@ -22,7 +22,11 @@ interface Options {
 export function define(command: Command): void {
   command
     .argument("<model>", "model file")
-    .requiredOption("--width <k>", "which width: its number, largest or smallest", fixedWidth)
+    .requiredOption(
+      "--width <k>",
+      "which width: its number, largest or smallest; or one for each gate: 2,0,3",
+      fixedWidth,
+    )
     .requiredOption("-o, --output <file>", "model file to write")
     .addOption(jsonOption())
     .addHelpText(
@@ -31,7 +35,8 @@ export function define(command: Command): void {
 The file holds what that width uses and no gate; it gives the same logits, bit for bit.
 
 Examples:
-  dsnet export runs/demo/best.safetensors --width 2 -o small.safetensors`,
+  dsnet export runs/demo/best.safetensors --width 2 -o small.safetensors
+  dsnet export runs/resnet/best.safetensors --width 3,0,1,2,1,0,3 -o route.safetensors`,
     )
     .action(async (file: string, { width, output, json }: Options) => {
       const terminal = new Terminal({ json });

@@ -3,14 +3,22 @@ import { readFile } from "node:fs/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { DataError, DsnetError, UncalibratedError, UsageError } from "../../errors.js";
 import { type Classification, load, type Network } from "../../index.js";
-import { type Device, deviceOption, fixedWidth, jsonOption, threadsOption, whole } from "../options.js";
+import {
+  type Device,
+  deviceOption,
+  type FixedWidth,
+  fixedWidth,
+  jsonOption,
+  threadsOption,
+  whole,
+} from "../options.js";
 import { table } from "../table.js";
 import { Terminal } from "../terminal.js";
 import { formatMadds } from "../units.js";
 
 interface Options {
   model: string;
-  width?: number | "largest" | "smallest";
+  width?: FixedWidth;
   budgetMadds?: number;
   budgetMs?: number;
   topK: number;
@@ -28,7 +36,10 @@ export function define(command: Command): void {
     .argument("<image...>", "PNG or JPEG files")
     .requiredOption("--model <file>", "model file")
     .addOption(
-      new Option("--width <k>", "fixed width: its number, largest or smallest; default: the gate chooses")
+      new Option(
+        "--width <k>",
+        "fixed width: its number, largest or smallest; or one for each gate: 2,0,3; default: the gate chooses",
+      )
         .argParser(fixedWidth)
         .conflicts(["budgetMadds", "budgetMs"]),
     )

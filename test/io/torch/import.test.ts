@@ -1,6 +1,6 @@
 /** Checkpoints → model files. */
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { FormatError, UsageError } from "../../../src/errors.js";
 import { decodeModel, encodeModel } from "../../../src/io/model-file.js";
@@ -8,7 +8,9 @@ import { readSafetensors, type StoredTensor, writeSafetensors } from "../../../s
 import { readCheckpoint } from "../../../src/io/torch/checkpoint.js";
 import { type ImportOptions, importCheckpoint } from "../../../src/models/import.js";
 import { modelSpec } from "../../../src/models/registry.js";
-import type { ModelSpec, StageSpec } from "../../../src/models/spec.js";
+import type { ModelSpec } from "../../../src/models/spec.js";
+import { lacks, parityRoot } from "../../support/parity.js";
+import { parityConfig, paritySpec } from "../../support/parity-networks.js";
 import { checkpoint, SPEC, stateDict, weights } from "./support/network.js";
 import { Global, Reduce, Tuple } from "./support/pickle.js";
 import { ordered, saveLegacy, saveZip, tensor } from "./support/torch.js";
@@ -212,13 +214,13 @@ describe("importCheckpoint", () => {
     refused(bytes, /a model of dsnet already/);
   });
 
-  it("torch's own checkpoints of the small network, bit for bit", (t) => {
-    const folder = "../shared/parity";
-    if (!existsSync(folder)) return t.skip("the parity data are not on this machine");
-    const spec = tableOf(JSON.parse(readFileSync(`${folder}/tiny/config.json`, "utf8")));
-    const reference = readFileSync(`${folder}/checkpoints/checkpoint-3.safetensors`);
+  const skip = lacks("checkpoints/checkpoint-3.safetensors");
+  it("torch's own checkpoints of the small network, bit for bit", { skip }, () => {
+    const { image_size, ...config } = parityConfig("tiny");
+    const spec = { ...paritySpec(config, image_size), candidates: null };
+    const reference = readFileSync(`${parityRoot}/checkpoints/checkpoint-3.safetensors`);
     for (const file of ["checkpoint-3-zip.pth.tar", "checkpoint-3-legacy.pth.tar", "checkpoint-3.safetensors"]) {
-      const bytes = readFileSync(`${folder}/checkpoints/${file}`);
+      const bytes = readFileSync(`${parityRoot}/checkpoints/${file}`);
       for (const [ema, entry] of [
         [false, "state_dict."],
         [true, "state_dict_ema."],
@@ -233,25 +235,3 @@ describe("importCheckpoint", () => {
     }
   });
 });
-
-interface Config {
-  stem_widths: number[];
-  stem_kernel: 3;
-  stem_stride: 2;
-  stages: { widths: number[]; depth: number; kernel: 3; stride: 1 | 2; gated: boolean }[];
-  classes: number;
-  se_ratio: number;
-  residual: boolean;
-}
-
-function tableOf({ stem_widths, stem_kernel, stem_stride, stages, classes, se_ratio, residual }: Config): ModelSpec {
-  return {
-    description: "the parity data's small network",
-    input: { height: 32, width: 32, channels: 3 },
-    stem: { kernel: stem_kernel, stride: stem_stride, widths: stem_widths },
-    stages: stages.map(({ widths, depth, kernel, stride, gated }): StageSpec => {
-      return { block: "separable", repeat: depth, kernel, stride, widths, ...(gated ? { gates: [0] } : {}) };
-    }),
-    ...{ act: "swish", norm: "bn", attention: se_ratio, residual, classes, candidates: null },
-  };
-}

@@ -1,13 +1,14 @@
 /** Files of torch.save, read as data. */
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { FormatError } from "../../../src/errors.js";
 import type { StoredTensor } from "../../../src/io/safetensors.js";
 import { readTorch, type TorchOptions } from "../../../src/io/torch/load.js";
 import { Tensor } from "../../../src/io/torch/tensor.js";
 import { Dict, Inert, List, Tuple } from "../../../src/io/torch/values.js";
-import { Global, Float, Reduce, Tuple as PyTuple } from "./support/pickle.js";
+import { parityRoot } from "../../support/parity.js";
+import { Float, Global, Tuple as PyTuple, Reduce } from "./support/pickle.js";
 import { ordered, saveLegacy, saveZip, storage, tensor, view } from "./support/torch.js";
 
 /** As JSON has it; integers beyond 2^53 as text. */
@@ -178,9 +179,8 @@ describe("readTorch", () => {
     }
   });
 
-  it("torch's own files of assorted tensors and values", (t) => {
-    const folder = "../shared/parity/checkpoints";
-    if (!existsSync(folder)) return t.skip("the parity data are not on this machine");
+  it("torch's own files of assorted tensors and values", () => {
+    const folder = `${parityRoot}/checkpoints`;
     const expected = JSON.parse(readFileSync(`${folder}/extras.json`, "utf8"));
     const names: Record<string, string> = { F: "float", I: "int", U: "uint", BF: "bfloat" };
     for (const [file, format] of [

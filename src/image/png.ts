@@ -1,12 +1,12 @@
 /**
- * PNG to pixels, on Node's zlib. Every colour type, bit depth and interlacing of the standard; result as Pillow's
- * `convert("RGB")` or `convert("L")`: transparency and colour profile are ignored, palettes looked up, of 16 bits the
- * upper 8 kept (Pillow clips 16-bit grey instead, which turns nearly every such image white). An animation gives its
- * default image. Own code because the decoders at hand inflate without bound and misread interlaced images below 8 bits.
+ * PNG to pixels: every colour type, bit depth and interlacing of the standard, as Pillow's `convert("RGB")` or
+ * `convert("L")` but for 16-bit grey. Own code because the decoders at hand inflate without bound and misread interlaced
+ * images below 8 bits, and a browser's multiplies colours by alpha.
  */
-import { inflateSync } from "node:zlib";
+import { source } from "#source";
 import { FormatError } from "../errors.js";
 import { crc32 } from "../io/crc32.js";
+import { readOrientation, upright } from "./orientation.js";
 import { allocPixels, luma, type Pixels } from "./pixels.js";
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
@@ -51,12 +51,12 @@ export function isPng(bytes: Uint8Array): boolean {
 }
 
 /** `checkSize` is called with what the header says, before anything is decoded. Throws `FormatError`. */
-export function decodePng(
+export async function decodePng(
   bytes: Uint8Array,
   channels: 1 | 3,
   checkSize: (height: number, width: number) => void,
-): Pixels {
-  const { header, palette, data } = readChunks(bytes, checkSize);
+): Promise<Pixels> {
+  const { header, palette, data, orientation } = readChunks(bytes, checkSize);
   const passes = header.interlaced ? ADAM7 : ONE_PASS;
   const sizes = passes.map(([x, y, dx, dy]) => ({
     width: Math.ceil((header.width - x) / dx),
@@ -66,7 +66,7 @@ export function decodePng(
   let needed = 0;
   for (const { width, height } of sizes) if (width > 0) needed += height * (1 + rowBytes(width));
 
-  const raw = inflate(data, needed);
+  const raw = await inflate(data, needed);
   const out = allocPixels(header.height, header.width, channels);
   const store = pixelWriter(header, palette, out);
   const stride = Math.ceil((header.samples * header.depth) / 8);
@@ -88,13 +88,14 @@ export function decodePng(
       at += 1 + length;
     }
   });
-  return out;
+  return upright(out, orientation);
 }
 
 function readChunks(bytes: Uint8Array, checkSize: (height: number, width: number) => void) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let header: Header | undefined;
   let palette: Uint8Array | undefined;
+  let orientation = 1;
   const data: Uint8Array[] = [];
   for (let at = SIGNATURE.length; ; ) {
     if (at + 12 > bytes.length) throw new FormatError("PNG: truncated, the file ends before its IEND chunk");
@@ -117,8 +118,10 @@ function readChunks(bytes: Uint8Array, checkSize: (height: number, width: number
       palette = body;
     } else if (type === "IDAT") {
       data.push(body);
+    } else if (type === "eXIf") {
+      orientation = readOrientation(body);
     } else if (type === "IEND") {
-      return { header: header!, palette, data };
+      return { header: header!, palette, data, orientation };
     } else if (critical) {
       throw new FormatError(`PNG: unknown critical chunk ${printable(type)}`);
     }
@@ -149,17 +152,13 @@ function parseHeader(body: Uint8Array): Header {
   return { width, height, depth, colourType, samples: kind.samples, interlaced: interlace === 1 };
 }
 
-function inflate(data: Uint8Array[], needed: number): Uint8Array {
+async function inflate(data: Uint8Array[], needed: number): Promise<Uint8Array> {
   let raw: Uint8Array;
   try {
-    raw = inflateSync(data.length === 1 ? data[0]! : Buffer.concat(data), {
-      maxOutputLength: needed + SURPLUS_BYTES,
-    });
+    raw = await source.inflate(data, needed + SURPLUS_BYTES);
   } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    if (code === "ERR_BUFFER_TOO_LARGE")
-      throw new FormatError("PNG: far more image data than its size needs", { cause });
-    throw new FormatError(`PNG: image data cannot be inflated (${message})`, { cause });
+    if (cause instanceof RangeError) throw new FormatError("PNG: far more image data than its size needs", { cause });
+    throw new FormatError(`PNG: image data cannot be inflated (${(cause as Error).message})`, { cause });
   }
   if (raw.length < needed) {
     throw new FormatError(`PNG: truncated, ${raw.length} bytes of image data where its size needs ${needed}`);
