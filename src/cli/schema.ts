@@ -91,6 +91,7 @@ const gate = v.strictObject({
 
 export const schema = v.strictObject({
   model: choice("name in the registry, see dsnet inspect --list", listModels()),
+  init: v.nullable(text("start from the weights in this file: a model, or one width of it; none: random")),
   data: text("folder or archive with the images, or mnist"),
   output: text("run folder; made if absent"),
   seed: whole("seed of all randomness", 0),
@@ -196,6 +197,8 @@ const aliases: Readonly<Record<string, string>> = {
   label_smoothing: "smoothing",
   learning_rate: "lr",
   num_workers: "workers",
+  initial_checkpoint: "init",
+  pretrained: "init",
   output_dir: "output",
   random_erase: "augment.reprob",
   random_erasing: "augment.reprob",

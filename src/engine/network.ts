@@ -1,12 +1,12 @@
 /** A trained network, ready to classify: the public face of the engine. */
 import type { Backend } from "../backend/backend.js";
 import { gateCosts, madds } from "../cost/madds.js";
-import { ShapeError, UncalibratedError, UsageError } from "../errors.js";
+import { ShapeError, UsageError } from "../errors.js";
 import { type ImageInput, readImage } from "../image/input.js";
 import { preprocess } from "../image/preprocess.js";
 import { type ModelFile, selectTensors } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
-import { networkOf } from "../models/file.js";
+import { checkCalibrated, networkOf } from "../models/file.js";
 import type { ModelSpec } from "../models/spec.js";
 import { allocSpan, readState } from "../models/state.js";
 import { channelsAt, type Route, type Slot } from "../nn/width.js";
@@ -177,7 +177,7 @@ export class Network {
     if (budget !== undefined && asked !== "dynamic") throw new UsageError("a budget needs the gate: leave width out");
     if (asked === "dynamic") {
       if (!this.gated) throw new UsageError(`this model has no trained gate; give a width from 0 to ${highest}`);
-      for (const { candidates } of this.#net.gates) candidates.forEach((k) => void this.#calibrated(k));
+      for (const { candidates } of this.#net.gates) candidates.forEach((k) => void checkCalibrated(k, this.#slots));
       return asked;
     }
     if (typeof asked === "object") {
@@ -196,15 +196,7 @@ export class Network {
     if (slot !== "largest" && (!Number.isInteger(slot) || slot < 0 || slot > highest)) {
       throw new UsageError(`width: expected 0 to ${highest}, largest, smallest or dynamic, got ${slot}`);
     }
-    return this.#calibrated(slot);
-  }
-
-  #calibrated(slot: Slot): Slot {
-    if (this.#slots.includes(slot)) return slot;
-    throw new UncalibratedError(
-      `width ${slot} has no measured norm statistics; calibrated: ${this.#slots.join(", ") || "none"}. ` +
-        "Finish the training run, which measures them.",
-    );
+    return checkCalibrated(slot, this.#slots);
   }
 
   /** By gate. */

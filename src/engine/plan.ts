@@ -13,7 +13,7 @@ import { Arena } from "../backend/arena.js";
 import type { Backend } from "../backend/backend.js";
 import { encode, RECORD_BYTES, scratchWord } from "../backend/records.js";
 import { ShapeError, UsageError } from "../errors.js";
-import type { Supernet } from "../models/build.js";
+import { cutAtGates, type Supernet } from "../models/build.js";
 import { passGate, type Step, startWalk, type Walk } from "../nn/blocks.js";
 import type { Gate } from "../nn/layers.js";
 import { choiceAt, type Route, type Slot, startOf } from "../nn/width.js";
@@ -425,16 +425,6 @@ export class Plan {
 
 function boundaryFloats(variant: Variant): number {
   return variant.boundary.reduce((sum, b) => sum + b.floats, 0);
-}
-
-/** Steps up to and including each gate, then the rest. */
-function cutAtGates(steps: readonly Step[]): Step[][] {
-  const segments: Step[][] = [[]];
-  for (const step of steps) {
-    segments[segments.length - 1]!.push(step);
-    if (step.gate !== null) segments.push([]);
-  }
-  return segments;
 }
 
 /** Offsets for the buffers that live inside a segment, reused once they are dead. Returns the bytes needed. */

@@ -5,7 +5,8 @@
 import { FormatError, UsageError } from "../errors.js";
 import { anything, type Check, check, list, number, object, optional, string, such, whole } from "./check.js";
 import { quote } from "./json-scanner.js";
-import { readSafetensors, type StoredTensor, writeSafetensors } from "./safetensors.js";
+import { naming } from "./place.js";
+import { looksLikeSafetensors, readSafetensors, type StoredTensor, writeSafetensors } from "./safetensors.js";
 
 /** The newest version this code writes and reads. */
 const FORMAT_VERSION = 1;
@@ -133,12 +134,12 @@ export function encodeModel(file: ModelFile): Uint8Array<ArrayBuffer> {
  * that takes the network (see `checkTensors`). Errors name `place`, where the bytes come from.
  */
 export function decodeModel(bytes: Uint8Array, place?: string): ModelFile {
-  try {
-    return decode(bytes);
-  } catch (cause) {
-    if (place === undefined || !(cause instanceof FormatError)) throw cause;
-    throw new FormatError(`${place}: ${cause.message}`, { cause });
-  }
+  return place === undefined ? decode(bytes) : naming(place, () => decode(bytes));
+}
+
+/** Whether the bytes are a model of dsnet; if not, they may be a checkpoint (torch/checkpoint.ts). */
+export function isModel(bytes: Uint8Array): boolean {
+  return looksLikeSafetensors(bytes) && readSafetensors(bytes).metadata.get("format") === "dsnet";
 }
 
 function decode(bytes: Uint8Array): ModelFile {

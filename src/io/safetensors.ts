@@ -67,6 +67,15 @@ interface Entry {
   end: number;
 }
 
+/** Its header's length has zeros in its upper bytes, and the header is JSON. */
+export function looksLikeSafetensors(bytes: Uint8Array): boolean {
+  return (
+    bytes.length > 8 &&
+    bytes.subarray(4, 8).every((byte) => byte === 0) &&
+    "{ \n\r\t".includes(String.fromCharCode(bytes[8]!))
+  );
+}
+
 /**
  * Reads a whole safetensors file.
  * - `bytes`: the file, nothing before or behind it

@@ -45,6 +45,12 @@ export function topSlot(net: Supernet): Slot {
 const blocks = { separable: separableBlock, inverted: invertedBlock, bottleneck: bottleneckBlock, conv: convBlock };
 const stemPool: PoolWindow = { kind: "max", kernel: 3, stride: 2, pad: 1, ceil: false };
 
+/** Every slot, `largest` only where it is another network than the widest numbered width. */
+export function slotsOf(net: Pick<Supernet, "widths" | "largestIsNumbered">): Slot[] {
+  const numbered = Array.from({ length: net.widths }, (_, k): Slot => k);
+  return net.largestIsNumbered ? numbered : [...numbered, "largest"];
+}
+
 export function build(spec: ModelSpec): Supernet {
   checkSpec(spec);
   const widths = widthCount(spec);
@@ -139,6 +145,16 @@ export function splitAtGate(net: Supernet): { head: readonly Step[]; tail: reado
     0,
   );
   return { head: net.steps.slice(0, at), tail: net.steps.slice(at) };
+}
+
+/** Steps up to and including each gate, then the rest. */
+export function cutAtGates(steps: readonly Step[]): Step[][] {
+  const segments: Step[][] = [[]];
+  for (const step of steps) {
+    segments[segments.length - 1]!.push(step);
+    if (step.gate !== null) segments.push([]);
+  }
+  return segments;
 }
 
 function slimsOnlyBehindGates(spec: ModelSpec): boolean {

@@ -1,6 +1,7 @@
 /** The network that a model file describes; refuses a file whose parts do not fit each other. */
-import { FormatError } from "../errors.js";
+import { FormatError, UncalibratedError } from "../errors.js";
 import type { ModelFile } from "../io/model-file.js";
+import type { Slot } from "../nn/width.js";
 import { build, type Supernet } from "./build.js";
 import type { ModelSpec } from "./spec.js";
 
@@ -31,4 +32,13 @@ function built(spec: unknown): Supernet {
   } catch (cause) {
     throw new FormatError(`The model's spec makes no network: ${(cause as Error).message}`, { cause });
   }
+}
+
+/** The slot, where its norm statistics were measured; else UncalibratedError. */
+export function checkCalibrated(slot: Slot, calibrated: readonly Slot[] = []): Slot {
+  if (calibrated.includes(slot)) return slot;
+  throw new UncalibratedError(
+    `width ${slot} has no measured norm statistics; calibrated: ${calibrated.join(", ") || "none"}. ` +
+      "Finish the training run, which measures them.",
+  );
 }

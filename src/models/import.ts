@@ -7,7 +7,7 @@ import type { StoredTensor } from "../io/safetensors.js";
 import { type Checkpoint, type CheckpointOptions, readCheckpoint } from "../io/torch/checkpoint.js";
 import type { Param } from "../nn/parameters.js";
 import type { Slot } from "../nn/width.js";
-import { build, paramsAlong, type Supernet } from "./build.js";
+import { build, paramsAlong, type Supernet, slotsOf } from "./build.js";
 import { listModels, modelSpec } from "./registry.js";
 import type { ModelSpec } from "./spec.js";
 
@@ -42,7 +42,7 @@ export function importCheckpoint(bytes: Uint8Array, options: ImportOptions = {})
 
 /** A checkpoint's weights as a model file. Memory: views of the checkpoint, except what is not F32 in it. */
 export function toModelFile({ weights }: Checkpoint, options: NetworkOptions = {}): ModelFile {
-  const tensors = new Map([...weights].filter(([name]) => !COUNTER.test(name)));
+  const tensors = networkTensors(weights);
   const { name, net } = findNetwork(tensors, options);
   const { spec } = net;
   try {
@@ -54,7 +54,6 @@ export function toModelFile({ weights }: Checkpoint, options: NetworkOptions = {
   if (classes.length !== spec.classes) {
     throw new UsageError(`labels: expected ${spec.classes}, one for each class of the model, got ${classes.length}`);
   }
-  const stored = new Map([...tensors].map(([key, tensor]) => [key, toFloat32(key, tensor)]));
   const { height, width, channels } = spec.input;
   return {
     model: { name, spec },
@@ -66,12 +65,19 @@ export function toModelFile({ weights }: Checkpoint, options: NetworkOptions = {
       cropPct: CROP_PCT,
     },
     candidates: [...(net.gates[0]?.candidates ?? [])],
-    calibrated: measuredSlots(net, stored),
-    tensors: stored,
+    calibrated: measuredSlots(net, tensors),
+    tensors,
   };
 }
 
 type Tensors = ReadonlyMap<string, StoredTensor>;
+
+/** What of a state dict is the network's: no counters, all F32. */
+export function networkTensors(weights: Tensors): Map<string, StoredTensor> {
+  return new Map(
+    [...weights].filter(([name]) => !COUNTER.test(name)).map(([name, tensor]) => [name, toFloat32(name, tensor)]),
+  );
+}
 
 function findNetwork(tensors: Tensors, { model, spec }: NetworkOptions): { name: string; net: Supernet } {
   if (spec !== undefined) return { name: model ?? "custom", net: adapted(spec, spec.classes, tensors) };
@@ -118,7 +124,5 @@ function measuredSlots(net: Supernet, tensors: Tensors): Slot[] {
   for (const { stats } of net.norms) {
     for (const { mean, var: variance } of stats) if (all(mean.name, 0) && all(variance.name, 1)) untouched.add(mean);
   }
-  const slots: Slot[] = Array.from({ length: net.widths }, (_, k) => k);
-  if (!net.largestIsNumbered) slots.push("largest");
-  return slots.filter((slot) => paramsAlong(net, slot).every((param) => !untouched.has(param)));
+  return slotsOf(net).filter((slot) => paramsAlong(net, slot).every((param) => !untouched.has(param)));
 }

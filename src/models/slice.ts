@@ -2,12 +2,12 @@
  * One width of a supernet, or one route through its gates, as a network of its own, for where nothing is to be chosen: its layers hold copies of the prefixes
  * that the width uses, and compute the same bits.
  */
-import { UncalibratedError, UsageError } from "../errors.js";
+import { UsageError } from "../errors.js";
 import { asFloat32, float32Tensor } from "../io/float32.js";
 import { checkTensors, type ModelFile, selectTensors } from "../io/model-file.js";
-import type { StoredTensor } from "../io/safetensors.js";
 import { channelsAt, choiceAt, type Route, type Slot, startOf } from "../nn/width.js";
 import { build, paramsAlong, type Supernet, topSlot } from "./build.js";
+import { checkCalibrated } from "./file.js";
 import { fullWidth, type ModelSpec, type StageSpec, type StemSpec, squeezeOf } from "./spec.js";
 
 /**
@@ -33,7 +33,12 @@ export function sliceModel(file: ModelFile, asked: Route): ModelFile {
     candidates: [],
     calibrated: [0],
     ...(file.kernelBuild !== undefined && { kernelBuild: file.kernelBuild }),
-    tensors: new Map(to.map((param, i) => [param.name, prefix(tensors.get(from[i]!.name)!, param.fileShape)])),
+    tensors: new Map(
+      to.map(({ name, fileShape }, i) => {
+        const whole = tensors.get(from[i]!.name)!;
+        return [name, float32Tensor([...fileShape], prefix(asFloat32(whole), whole.shape, fileShape))];
+      }),
+    ),
   };
 }
 
@@ -55,15 +60,11 @@ function checkSlot(net: Supernet, slot: Slot, calibrated: readonly Slot[]): void
   if (slot !== "largest" && (!Number.isInteger(slot) || slot < 0 || slot >= net.widths)) {
     throw new UsageError(`width: expected 0 to ${net.widths - 1} or largest, got ${slot}`);
   }
-  if (calibrated.includes(slot)) return;
-  throw new UncalibratedError(
-    `width ${slot} has no measured norm statistics; calibrated: ${calibrated.join(", ") || "none"}. ` +
-      "Finish the training run, which measures them.",
-  );
+  checkCalibrated(slot, calibrated);
 }
 
 /** The table whose rows have the one width that `route` takes there. A stage becomes several where its blocks come to differ. */
-function narrowSpec({ gate: _, ...spec }: ModelSpec, route: Route): ModelSpec {
+export function narrowSpec({ gate: _, ...spec }: ModelSpec, route: Route): ModelSpec {
   let at = startOf(route);
   let gate = 0;
   const stem = narrowRow(spec.stem, at);
@@ -89,12 +90,11 @@ function narrowRow<R extends StemSpec | StageSpec>(row: R, slot: Slot): R {
   return { ...row, widths: [width], ...(full > width && { cutFrom: full }) };
 }
 
-/** The first values along the two channel axes; along the others both shapes are the same. */
-function prefix(tensor: StoredTensor, shape: readonly number[]): StoredTensor {
-  const values = asFloat32(tensor);
+/** The first values along the two channel axes; along the others `shape` and `part` are the same. A copy. */
+export function prefix(values: Float32Array, shape: readonly number[], part: readonly number[]): Float32Array {
   const row = (of: readonly number[]) => of.slice(1).reduce((a, b) => a * b, 1);
-  const [length, stride] = [row(shape), row(tensor.shape)];
-  const out = new Float32Array(shape[0]! * length);
-  for (let i = 0; i < shape[0]!; i++) out.set(values.subarray(i * stride, i * stride + length), i * length);
-  return float32Tensor([...shape], out);
+  const [length, stride] = [row(part), row(shape)];
+  const out = new Float32Array(part[0]! * length);
+  for (let i = 0; i < part[0]!; i++) out.set(values.subarray(i * stride, i * stride + length), i * length);
+  return out;
 }

@@ -49,6 +49,8 @@ export interface GateConfig {
 export interface TrainConfig {
   /** Name in the registry, see `dsnet inspect --list`. */
   model: string;
+  /** File that the first weights are from: a model of the same table, or a plain network that is one of its widths; null: random. */
+  init: string | null;
   /** Folder or archive with the images, or `mnist`. */
   data: string;
   /** Run folder; made if absent. */

@@ -31,6 +31,7 @@ export function defaultConfig(model: string): TrainConfig {
   const spec = modelSpec(model);
   return {
     model,
+    init: null,
     data: "",
     output: `runs/${model}`,
     seed: 0,

@@ -6,7 +6,7 @@
  * has nothing to measure.
  */
 import type { Backend } from "../backend/backend.js";
-import { type Supernet, splitAtGate, walkOn } from "../models/build.js";
+import { type Supernet, slotsOf, splitAtGate, walkOn } from "../models/build.js";
 import { startWalk } from "../nn/blocks.js";
 import { NORM_MOMENTUM, type Norm } from "../nn/layers.js";
 import type { Route, Slot } from "../nn/width.js";
@@ -18,8 +18,7 @@ import { TrainExec } from "./forward.js";
 
 /** The widths that a recalibration measures. */
 export function calibratedSlots(net: Supernet, compat: TrainConfig["compat"]): Slot[] {
-  const numbered = Array.from({ length: net.widths }, (_, k): Slot => k);
-  return compat === "published" || net.largestIsNumbered ? numbered : [...numbered, "largest"];
+  return slotsOf(net).filter((slot) => compat === "paper" || slot !== "largest");
 }
 
 /**

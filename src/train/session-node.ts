@@ -16,6 +16,7 @@ import { allocSpan, initState } from "../models/state.js";
 import type { Description } from "./checkpoint.js";
 import type { TrainConfig } from "./config.js";
 import type { TrainEvent } from "./events.js";
+import { openInit } from "./init-node.js";
 import { Input } from "./input.js";
 import { Learner } from "./learner.js";
 import type { RunFolder } from "./run-folder-node.js";
@@ -39,6 +40,8 @@ export interface Session {
     /** Only ever reported. */
     val: Loader;
   };
+  /** What the first weights were taken from, in words; empty where they are random, or the checkpoint's. */
+  readonly inherited: readonly string[];
   /** Whether there is a stage II: a gate, and epochs for it to learn in. */
   readonly gated: boolean;
   readonly signal: AbortSignal | undefined;
@@ -78,13 +81,20 @@ export async function openSession(
   if (absent > 0) {
     warn(`${absent} of ${learned.classNames.length} classes are not among the ${learned.length} training images`);
   }
+  const { checkpoint } = folder;
+  const init =
+    config.init === null || checkpoint !== undefined
+      ? null
+      : await openInit(config.init, { net, model: config.model, classes: train.classNames });
+  // Weights go on seeing what they were made for.
   const preprocessing: Preprocessing = {
-    height: table.input.height,
-    width: table.input.width,
-    channels,
-    ...(await pixelStatistics(used, channels, config.seed)),
-    interpolation: "bicubic",
-    cropPct: table.input.height > 64 ? 0.875 : 1,
+    ...(checkpoint?.preprocessing ??
+      init?.preprocessing ?? {
+        ...(await pixelStatistics(used, channels, config.seed)),
+        interpolation: "bicubic",
+        cropPct: table.input.height > 64 ? 0.875 : 1,
+      }),
+    ...table.input,
   };
   const backend = await openBackend({ device: config.device, threads: config.threads });
   const loaders: Loader[] = [];
@@ -95,6 +105,7 @@ export async function openSession(
   try {
     const span = allocSpan(backend, net.layout.floats);
     initState(backend, net, span, config.seed);
+    init?.fill(backend, span);
     const loader = (dataset: Dataset, batchSize: number, augment: boolean) => {
       const opened = openLoader(dataset, {
         batchSize: Math.min(batchSize, dataset.length),
@@ -123,6 +134,7 @@ export async function openSession(
       about: { model: { name: config.model, spec }, classes: [...train.classNames], preprocessing },
       folder,
       data,
+      inherited: init?.facts ?? [],
       gated,
       signal,
       emit,

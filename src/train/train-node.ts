@@ -42,6 +42,9 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
         const message = `the run so far was computed by ${build}, it goes on with ${session.backend.build}: the last bits may differ`;
         onEvent({ type: "warning", message });
       }
+    } else if (config.init !== null) {
+      // From now on the run is whole without that file.
+      await folder.save("last", checkpoint(session.learner, session.about, toState(progress)));
     }
     onEvent({ type: "start", facts: facts(session) });
     const finished = await stages(session, progress, started);
@@ -72,9 +75,10 @@ async function stages(session: Session, from: Progress, started: Date) {
   return finish(session, progress, started);
 }
 
-function facts({ config, backend, net, data, about }: Session): Record<string, unknown> {
+function facts({ config, backend, net, data, about, inherited }: Session): Record<string, unknown> {
   return {
     model: config.model,
+    ...(inherited.length > 0 && { init: inherited }),
     data: config.data,
     classes: about.classes.length,
     train_images: data.train.dataset.length,

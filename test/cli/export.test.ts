@@ -7,6 +7,8 @@ import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { decodeModel, encodeModel } from "../../src/io/model-file.js";
 import { sliceModel } from "../../src/models/slice.js";
+import { encodeOnnx } from "../../src/onnx/encode-node.js";
+import { onnxModel } from "../../src/onnx/export.js";
 import { temporaryFolder } from "../data/support.js";
 import { sampleModel } from "../support/model.js";
 
@@ -17,8 +19,10 @@ const at = (name: string) => join(folder, name);
 const sample = await sampleModel();
 const model = at("model.safetensors");
 const partly = at("partly.safetensors");
+const ungated = at("ungated.safetensors");
 writeFileSync(model, encodeModel(sample));
 writeFileSync(partly, encodeModel({ ...sample, calibrated: [0, 5] }));
+writeFileSync(ungated, encodeModel({ ...sample, candidates: [], calibration: [] }));
 
 function dsnet(...args: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
   const env = { ...process.env, DEBUG: "", NO_COLOR: "1", FORCE_COLOR: "" };
@@ -58,6 +62,21 @@ describe("dsnet export", { concurrency: 4 }, () => {
     assert.ok(sizes[0]! < sizes[1]! / 2, String(sizes));
   });
 
+  it("writes ONNX: one width, or all with the gate, and says what it is", async () => {
+    const narrow = at("narrow.onnx");
+    const one = await dsnet(model, "--onnx", "--width", "2", "-o", narrow);
+    assert.deepEqual([one.status, one.stderr], [0, ""]);
+    assert.match(
+      one.stdout,
+      /^model {7}ds_mbnet_28_width_2\nparameters {2}[\d,]+\nMAdds {7}1\.48 M\nwrote .*narrow\.onnx, /,
+    );
+    assert.deepEqual(readFileSync(narrow), Buffer.concat(encodeOnnx(onnxModel(sliceModel(sample, 2)))));
+    const dynamic = at("dynamic.onnx");
+    const all = JSON.parse((await dsnet(model, "--onnx", "-o", dynamic, "--json")).stdout);
+    assert.deepEqual(readFileSync(dynamic), Buffer.concat(encodeOnnx(onnxModel(sample))));
+    assert.deepEqual([all.widths.length, all.bytes], [6, readFileSync(dynamic).length]);
+  });
+
   const cases: [what: string, args: string[], status: number, reason: RegExp][] = [
     ["a width that is not there", [model, "--width", "6"], 2, /ERR_USAGE\]: width: expected 0 to 5 or largest, got 6/],
     ["a width of another name", [model, "--width", "huge"], 2, /Expected a width.s number, largest or smallest/],
@@ -67,7 +86,14 @@ describe("dsnet export", { concurrency: 4 }, () => {
       2,
       /ERR_USAGE\]: route: expected a width for each of the 1 gates, got 2/,
     ],
-    ["no width", [model], 2, /required option '--width <k>' not specified/],
+    ["no width", [model], 2, /ERR_USAGE\]: --width: expected the width to write/],
+    ["ONNX with a gate that may choose a width not measured", [partly, "--onnx"], 1, /ERR_UNCALIBRATED\]: width 1 has/],
+    [
+      "ONNX of many widths without a gate",
+      [ungated, "--onnx"],
+      2,
+      /6 widths and no trained gate .*: give one with --width/,
+    ],
     ["a width that was not measured", [partly, "--width", "1"], 1, /ERR_UNCALIBRATED\]: width 1 has no measured/],
     ["a model that is not there", [at("absent"), "--width", "0"], 2, /no file .*absent/],
     ["what is no model", [main, "--width", "0"], 1, /main\.js: /],

@@ -7,7 +7,8 @@ import { decodeImage } from "../../src/image/decode.js";
 import { luma } from "../../src/image/pixels.js";
 import { Philox } from "../../src/random/philox.js";
 import { jpeg } from "../data/support.js";
-import { askPillow, findPillow, load, recordedCases } from "./pillow.js";
+import { pythonWith } from "../support/python.js";
+import { askPillow, load, recordedCases } from "./pillow.js";
 import { chunk, header, type PngSpec, rawRows, SIGNATURE, samplesPerPixel, writePng } from "./png-writer.js";
 
 const kinds = (
@@ -48,7 +49,7 @@ const rejects = (bytes: Uint8Array, message: RegExp, maxPixels?: number) =>
     return true;
   });
 
-const python = findPillow();
+const python = pythonWith("PIL");
 const noPillow = python === null && "no python3 with Pillow here";
 
 describe("PNG", () => {

@@ -14,8 +14,8 @@ import { decodeImage } from "../../src/image/decode.js";
 import { type Preprocessing, preprocess } from "../../src/image/preprocess.js";
 import { Philox } from "../../src/random/philox.js";
 import { temporaryFolder } from "../data/support.js";
+import { pythonWith } from "../support/python.js";
 import { testImage } from "./images.js";
-import { findPillow } from "./pillow.js";
 
 interface Case extends Preprocessing {
   path: string;
@@ -110,7 +110,7 @@ async function checkOracle(t: TestContext, python: string, cases: Case[]): Promi
   for (const [group, { gap }] of groups) assert.ok(gap <= 1, `${group}: ${gap} / 255`);
 }
 
-const python = findPillow();
+const python = pythonWith("PIL");
 const noOracle = python === null && "no python3 with Pillow here";
 
 describe("from a file to the network's input", () => {

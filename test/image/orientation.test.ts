@@ -6,8 +6,9 @@ import { decodeImage } from "../../src/image/decode.js";
 import { readImage } from "../../src/image/input.js";
 import { upright } from "../../src/image/orientation.js";
 import { jpeg, temporaryFolder, writeTree } from "../data/support.js";
+import { pythonWith } from "../support/python.js";
 import { exif, withExif } from "./exif.js";
-import { askPillow, findPillow, load } from "./pillow.js";
+import { askPillow, load } from "./pillow.js";
 import { chunk, writePng } from "./png-writer.js";
 
 /** How a camera stores, by orientation, what upright is 123 over 456: rows from the top. */
@@ -44,7 +45,7 @@ describe("EXIF orientation", () => {
     }
   });
 
-  const python = findPillow();
+  const python = pythonWith("PIL");
   it("all eight agree with Pillow's exif_transpose", {
     skip: python === null && "no python3 with Pillow here",
   }, async () => {

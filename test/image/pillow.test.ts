@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Philox } from "../../src/random/philox.js";
+import { pythonWith } from "../support/python.js";
 import { testImage } from "./images.js";
-import { askPillow, type Case, findPillow, load, recordedCases, solve, store } from "./pillow.js";
+import { askPillow, type Case, load, recordedCases, solve, store } from "./pillow.js";
 
 async function assertEqualToPillow(cases: Case[]): Promise<void> {
   for (const one of cases) {
@@ -21,7 +22,7 @@ describe("bit-equality with Pillow", () => {
     it(`${op} gives Pillow's recorded bytes`, () => assertEqualToPillow(recorded.filter((one) => one.op === op)));
   }
 
-  const python = findPillow();
+  const python = pythonWith("PIL");
   const skip = python === null && "no python3 with Pillow here";
   const random = new Philox(1, "pillow");
   const side = () => 1 + random.int(40);

@@ -40,12 +40,6 @@ export function recordedCases(): Case[] {
   return JSON.parse(readFileSync(new URL("pillow.json", fixtures), "utf8")).cases;
 }
 
-/** A Python that has Pillow; null: none here. */
-export function findPillow(): string | null {
-  const found = ["python3", "/usr/bin/python3"].find((python) => spawnSync(python, ["-c", "import PIL"]).status === 0);
-  return found ?? null;
-}
-
 export function askPillow(python: string, cases: Case[]): Case[] {
   const script = fileURLToPath(new URL("pillow.py", fixtures));
   const input = JSON.stringify({ cases });

@@ -1,9 +1,11 @@
 /** Small networks of every kind that a table can describe, with random weights, for laws that hold without a reference. */
 import type { Backend } from "../../src/backend/backend.js";
-import type { Supernet } from "../../src/models/build.js";
+import type { ModelFile } from "../../src/io/model-file.js";
+import { build, type Supernet } from "../../src/models/build.js";
 import { modelSpec } from "../../src/models/registry.js";
 import type { ModelSpec } from "../../src/models/spec.js";
-import { allocSpan, initState } from "../../src/models/state.js";
+import { allocSpan, initState, writeState } from "../../src/models/state.js";
+import type { Slot } from "../../src/nn/width.js";
 import { Philox } from "../../src/random/philox.js";
 
 const base = {
@@ -144,6 +146,24 @@ export const smallSpecs: readonly ModelSpec[] = [
   },
 ];
 
+/** The width changes within a stage, where the residual sum adds a narrower input. */
+export const gateWithin: ModelSpec = {
+  description: "first gate past the first block of its stage, residual",
+  input: { height: 12, width: 12, channels: 3 },
+  stem: { kernel: 3, stride: 1, widths: [6, 10] },
+  stages: [
+    { block: "separable", repeat: 1, kernel: 3, stride: 1, widths: [8, 12] },
+    { block: "inverted", repeat: 4, kernel: 3, stride: 2, widths: [8, 12, 20, 28], gates: [2], expansion: 3 },
+    { block: "separable", repeat: 2, kernel: 3, stride: 1, widths: [12, 20, 28, 36], gates: [0] },
+  ],
+  act: "swish",
+  norm: "bn",
+  attention: 0.5,
+  residual: true,
+  classes: 5,
+  candidates: null,
+};
+
 /** Weights as a training starts with, but nothing is left at 0 or 1: biases, norms and statistics are random too. */
 export function randomSpan(backend: Backend, net: Supernet, seed: number): number {
   const span = allocSpan(backend, net.layout.floats);
@@ -164,4 +184,27 @@ export function randomImages(spec: ModelSpec, n: number, seed: number): Float32A
   const random = new Philox(seed, "images");
   const size = height * width * channels;
   return Float32Array.from({ length: n * size }, (_, i) => random.normal() * (0.3 + 0.4 * (Math.floor(i / size) % 4)));
+}
+
+/** A model file with random weights, all its widths taken for measured. */
+export function randomModel(backend: Backend, spec: ModelSpec, seed: number): ModelFile & { calibrated: Slot[] } {
+  const net = build(spec);
+  const { height, width, channels } = spec.input;
+  const span = randomSpan(backend, net, seed);
+  const tensors = writeState(backend, net, span);
+  backend.arena.free(span);
+  return {
+    model: { name: "sample", spec },
+    classes: Array.from({ length: spec.classes }, (_, c) => `class ${c}`),
+    preprocessing: {
+      ...{ height, width, channels },
+      mean: Array(channels).fill(0.5),
+      std: Array(channels).fill(0.5),
+      interpolation: "bilinear",
+      cropPct: 1,
+    },
+    candidates: [...(net.gates[0]?.candidates ?? [])],
+    calibrated: [...Array(net.widths).keys(), ...(net.largestIsNumbered ? [] : ["largest" as const])],
+    tensors,
+  };
 }

@@ -1,20 +1,23 @@
-/** `dsnet export`: one width of a model, or one route through its gates → a model file of its own. */
+/** `dsnet export`: one width of a model, or one route through its gates → a model file of its own; one of these, or all with the gate → ONNX. */
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { describeSpec } from "../../cost/describe.js";
 import { UsageError } from "../../errors.js";
 import { writeFileAtomic } from "../../io/files-node.js";
-import { encodeModel } from "../../io/model-file.js";
+import { encodeModel, type ModelFile } from "../../io/model-file.js";
 import { readModelFile } from "../../io/model-file-node.js";
 import { sliceModel } from "../../models/slice.js";
 import type { ModelSpec } from "../../models/spec.js";
+import { encodeOnnx } from "../../onnx/encode-node.js";
+import { onnxModel } from "../../onnx/export.js";
 import { type FixedWidth, fixedWidth, jsonOption } from "../options.js";
 import { printable } from "../table.js";
 import { Terminal } from "../terminal.js";
 import { formatBytes, formatCount, formatMadds } from "../units.js";
 
 interface Options {
-  width: FixedWidth;
+  width?: FixedWidth;
+  onnx?: boolean;
   output: string;
   json?: boolean;
 }
@@ -22,37 +25,58 @@ interface Options {
 export function define(command: Command): void {
   command
     .argument("<model>", "model file")
-    .requiredOption(
+    .option(
       "--width <k>",
-      "which width: its number, largest or smallest; or one for each gate: 2,0,3",
+      "which width: its number, largest or smallest; or one for each gate: 2,0,3; only --onnx can do without",
       fixedWidth,
     )
-    .requiredOption("-o, --output <file>", "model file to write")
+    .option("--onnx", "write ONNX; without --width, the model with its gate")
+    .requiredOption("-o, --output <file>", "file to write")
     .addOption(jsonOption())
     .addHelpText(
       "after",
       `
-The file holds what that width uses and no gate; it gives the same logits, bit for bit.
+A model file holds what that width uses and no gate; it gives the same logits, bit for bit.
+
+An ONNX file takes \`input\`, (N, channels, height, width), normalised, and gives \`logits\`. With the gate N is 1, \`route\` tells
+the width, and every width has its own copy of the weights behind the gate: the file is several times the model's size.
 
 Examples:
   dsnet export runs/demo/best.safetensors --width 2 -o small.safetensors
-  dsnet export runs/resnet/best.safetensors --width 3,0,1,2,1,0,3 -o route.safetensors`,
+  dsnet export runs/resnet/best.safetensors --width 3,0,1,2,1,0,3 -o route.safetensors
+  dsnet export runs/demo/best.safetensors --onnx --width 2 -o small.onnx
+  dsnet export runs/demo/best.safetensors --onnx -o dynamic.onnx`,
     )
-    .action(async (file: string, { width, output, json }: Options) => {
+    .action(async (file: string, { width, onnx = false, output, json }: Options) => {
       const terminal = new Terminal({ json });
       if (resolve(file) === resolve(output)) throw new UsageError("--output: expected another file than the model");
-      const slice = sliceModel(await readModelFile(file), width === "smallest" ? 0 : width);
-      const bytes = encodeModel(slice);
-      await writeFileAtomic(output, bytes);
-      const { name, spec } = slice.model;
-      const { parameters, madds } = describeSpec(name, spec as ModelSpec).widths[0]!;
-      terminal.emit({ file, model: name, parameters, madds, bytes: bytes.length, output });
+      if (width === undefined && !onnx)
+        throw new UsageError("--width: expected the width to write (only --onnx has all)");
+      const whole = await readModelFile(file);
+      const model = width === undefined ? whole : sliceModel(whole, width === "smallest" ? 0 : width);
+      const chunks = onnx ? encodeOnnx(onnxModel(model)) : [encodeModel(model)];
+      await writeFileAtomic(output, chunks);
+      const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+      const widths = widthsOf(model);
+      const { name } = model.model;
+      terminal.emit({ file, model: name, ...(widths.length === 1 ? widths[0] : { widths }), bytes, output });
       const lines: [string, string][] = [
         ["model", name],
-        ["parameters", formatCount(parameters)],
-        ["MAdds", formatMadds(madds)],
-        ["wrote", `${output}, ${formatBytes(bytes.length)}`],
+        ["parameters", range(widths.map(({ parameters }) => formatCount(parameters)))],
+        ["MAdds", range(widths.map(({ madds }) => formatMadds(madds)))],
+        ["wrote", `${output}, ${formatBytes(bytes)}`],
       ];
       terminal.print(lines.map(([title, text]) => `${title.padEnd(12)}${printable(text)}`).join("\n"));
     });
+}
+
+/** Costs of the widths that the model runs at, cheapest first. */
+function widthsOf({ model, candidates }: ModelFile): { parameters: number; madds: number }[] {
+  const { widths } = describeSpec(model.name, model.spec as ModelSpec);
+  const used = candidates.length > 0 ? candidates : [0];
+  return used.map((k) => ({ parameters: widths[k]!.parameters, madds: widths[k]!.madds }));
+}
+
+function range(texts: readonly string[]): string {
+  return texts.length === 1 ? texts[0]! : `${texts[0]} to ${texts[texts.length - 1]}`;
 }

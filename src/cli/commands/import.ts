@@ -3,9 +3,10 @@ import { basename, extname, resolve } from "node:path";
 import type { Command } from "commander";
 import * as v from "valibot";
 import { describeSpec } from "../../cost/describe.js";
-import { DsnetError, FormatError, UsageError } from "../../errors.js";
+import { DsnetError, UsageError } from "../../errors.js";
 import { readBytes, writeFileAtomic } from "../../io/files-node.js";
 import { encodeModel, type ModelFile } from "../../io/model-file.js";
+import { naming } from "../../io/place.js";
 import { type Checkpoint, readCheckpoint } from "../../io/torch/checkpoint.js";
 import { type NetworkOptions, toModelFile } from "../../models/import.js";
 import { checkSpec, type ModelSpec } from "../../models/spec.js";
@@ -55,16 +56,6 @@ Examples:
       await writeFileAtomic(output, encodeModel(model));
       report({ file, output, checkpoint, model }, terminal);
     });
-}
-
-/** Errors of `read` name the file. */
-function naming<T>(file: string, read: () => T): T {
-  try {
-    return read();
-  } catch (cause) {
-    if (cause instanceof FormatError) throw new FormatError(`${file}: ${cause.message}`, { cause });
-    throw cause;
-  }
 }
 
 async function networkOptions({ model, spec, labels }: Omit<Options, "output">): Promise<NetworkOptions> {

@@ -30,10 +30,14 @@ Flags win over the file, the file over the defaults. Ctrl-C saves and stops; --r
 Examples:
   dsnet train --model ds_mbnet_28 --data mnist
   dsnet train --config recipe.yaml --epochs 30 --gate.candidates 0,1,2,5
+  dsnet train --model ds_mbnet_28 --data photos --init runs/demo/best.safetensors --lr 0.02
   dsnet train --resume --output runs/ds_mbnet_28`,
     )
     .action(async ({ config, resume = false, json }: { config?: string; resume?: boolean; json?: boolean }) => {
       const terminal = new Terminal({ json });
+      if (resume && flags.init !== undefined) {
+        throw new UsageError("--init: a resumed run goes on with its own weights; leave out --init or --resume");
+      }
       const file = config ?? (resume ? argsOfRun(flags.output) : undefined);
       const settings = loadConfig({ file, flags });
       process.exitCode = await runTraining(settings, resume, terminal);

@@ -4,7 +4,7 @@
  */
 import { FormatError } from "../../errors.js";
 import { quote } from "../json-scanner.js";
-import { readSafetensors, type StoredTensor } from "../safetensors.js";
+import { looksLikeSafetensors, readSafetensors, type StoredTensor } from "../safetensors.js";
 import { readTorch, type TorchFile, type TorchOptions } from "./load.js";
 import { Tensor } from "./tensor.js";
 import { Dict, Inert, kindOf } from "./values.js";
@@ -50,15 +50,6 @@ export function readCheckpoint(bytes: Uint8Array, options: CheckpointOptions = {
     ...(entry === null ? { facts: new Map(), ignored: [] } : describeOthers(value, entry)),
     inert,
   };
-}
-
-/** Its header's length has zeros in its upper bytes, and the header is JSON. */
-function looksLikeSafetensors(bytes: Uint8Array): boolean {
-  return (
-    bytes.length > 8 &&
-    bytes.subarray(4, 8).every((byte) => byte === 0) &&
-    "{ \n\r\t".includes(String.fromCharCode(bytes[8]!))
-  );
 }
 
 function chooseEntry(keys: readonly unknown[], ema: boolean): string | null {
