@@ -40,21 +40,19 @@ export async function openWasm(threads: number): Promise<Backend> {
   return backend;
 }
 
-const modules = new Map<boolean, Promise<WebAssembly.Module>>();
+const modules = new Map<boolean, WebAssembly.Module>();
 
 /** Compiled once, however many backends there will be. */
-function compiled(threaded: boolean): Promise<WebAssembly.Module> {
-  const module = modules.get(threaded) ?? compile(threaded);
-  modules.set(threaded, module);
-  return module;
-}
-
-async function compile(threaded: boolean): Promise<WebAssembly.Module> {
+async function compiled(threaded: boolean): Promise<WebAssembly.Module> {
+  const known = modules.get(threaded);
+  if (known !== undefined) return known;
   const source = threaded ? import("./generated/wasm-threads.js") : import("./generated/wasm-simd.js");
   const bytes = Uint8Array.from(atob((await source).default), (character) => character.charCodeAt(0));
-  return WebAssembly.compile(bytes).catch((error: Error) => {
+  const module = await WebAssembly.compile(bytes).catch((error: Error) => {
     throw new BackendError(`this engine lacks WebAssembly SIMD${threaded ? " or threads" : ""} (${error.message})`);
   });
+  modules.set(threaded, module);
+  return module;
 }
 
 function canShareMemory(): boolean {

@@ -13,7 +13,7 @@ import { networkOf } from "../../models/file.js";
 import { listModels, modelSpec } from "../../models/registry.js";
 import { allocSpan, initState, readState } from "../../models/state.js";
 import { renderBenchmark, TIME_COLUMNS, timeCells, timeSentences } from "../../report/time.js";
-import { type Device, deviceOption, fixedWidth, jsonOption, whole } from "../options.js";
+import { type Device, deviceOption, type FixedWidth, fixedWidth, jsonOption, whole } from "../options.js";
 import { table } from "../table.js";
 import { Terminal } from "../terminal.js";
 import { formatCount } from "../units.js";
@@ -22,7 +22,7 @@ interface Options {
   batch: number;
   rounds: number;
   /** True: given without a width. */
-  layers?: ReturnType<typeof fixedWidth> | true;
+  layers?: FixedWidth | true;
   output?: string;
   device: Device;
   threads: number;
@@ -93,8 +93,7 @@ async function modelFile(model: string): Promise<ModelFile | null> {
   throw new UsageError(`expected a model file or one of ${listModels().join(", ")}; there is no file ${model}`);
 }
 
-const slotOf = (width: ReturnType<typeof fixedWidth> | true) =>
-  width === true ? "largest" : width === "smallest" ? 0 : width;
+const slotOf = (width: FixedWidth | true) => (width === true ? "largest" : width === "smallest" ? 0 : width);
 
 export function benchmarkText(b: Benchmark, heading?: (text: string) => string): string {
   const columns = (titles: readonly string[]) =>

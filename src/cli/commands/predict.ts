@@ -60,7 +60,8 @@ export function define(command: Command): void {
     .addHelpText(
       "after",
       `
-With --json one line an image. The first --budget-ms on a device measures it, for about a second. The exit code is 1 when any image could not be read.
+With --json one line an image. The first --budget-ms on a device measures it, for about a second.
+The exit code is 1 when any image could not be read.
 
 Examples:
   dsnet predict cat.jpg dog.png --model cifar10.safetensors
