@@ -6,8 +6,9 @@ import { modelSpec, listModels as names } from "./models/registry.js";
 
 export { type Checks, checks } from "./backend/checks.js";
 export { type ModelDescription, type ModelSummary, registrySummaries as listModels } from "./cost/describe.js";
+export type { Budget } from "./engine/budget.js";
 export { type LoadOptions, load } from "./engine/load.js";
-export type { Classification, ClassifyOptions, Network, Width } from "./engine/network.js";
+export type { Classification, ClassifyOptions, Network, RunOptions, Width } from "./engine/network.js";
 export * from "./errors.js";
 export type { ImageInput } from "./image/input.js";
 export type { RawImage } from "./image/raw.js";

@@ -5,10 +5,12 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import { promisify } from "node:util";
+import { gzipSync } from "node:zlib";
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
 import { encodeModel } from "../src/io/model-file.js";
 import { temporaryFolder } from "./data/support.js";
+import { bundle } from "./support/bundle.js";
 import { sampleModel } from "./support/model.js";
 
 const root = process.cwd();
@@ -90,5 +92,21 @@ describe("the package", { skip: built ? false : "run from the root of a built cl
   it("passes attw for ESM", async () => {
     const attw = join(root, "node_modules/@arethetypeswrong/cli/dist/index.js");
     await run(process.execPath, [attw, tarball, "--profile", "esm-only"], root);
+  });
+});
+
+describe("what a browser downloads", () => {
+  it("is at most 60 KB of script, zipped, and 200 KB of kernels", async () => {
+    let script = 0;
+    const modules: number[] = [];
+    for (const [path, content] of await bundle()) {
+      if (!path.endsWith(".js")) continue;
+      const kernels = /["'`](AGFzb[\w+/=]+)["'`]/.exec(String(content))?.[1]; // base64 of "\0asm"
+      if (kernels === undefined) script += gzipSync(content).length;
+      else modules.push(Buffer.from(kernels, "base64").length);
+    }
+    assert.equal(modules.length, 2); // one of them is fetched
+    for (const bytes of modules) assert.ok(bytes > 10_000 && bytes < 200_000, `a WASM module of ${bytes} bytes`);
+    assert.ok(script > 10_000 && script < 60_000, `${script} bytes of script`);
   });
 });

@@ -4,6 +4,23 @@ import type { Platform } from "./platform.js";
 export const platform: Platform = {
   cpuCount: () => navigator.hardwareConcurrency || 1,
 
+  processor: () => navigator.userAgent,
+
+  // Workers have no localStorage, and a page's policy or a full one may deny it: then nothing is kept.
+  recall(key) {
+    try {
+      return localStorage.getItem(`dsnet ${key}`);
+    } catch {
+      return null;
+    }
+  },
+
+  remember(key, text) {
+    try {
+      localStorage.setItem(`dsnet ${key}`, text);
+    } catch {}
+  },
+
   startWorker(source, data, onError) {
     const script = new Blob([`${source}\nonmessage = (event) => start(event.data);`], { type: "text/javascript" });
     const url = URL.createObjectURL(script);

@@ -1,9 +1,15 @@
 /**
- * What differs between Node and the browser, in three functions. `#platform` in package.json's imports picks platform-node.ts or
+ * What differs between Node and the browser, in a few functions. `#platform` in package.json's imports picks platform-node.ts or
  * platform-web.ts, so that a browser bundle never sees a Node module.
  */
 export interface Platform {
   cpuCount(): number;
+  /** The processor's model, or what else tells this device from others. */
+  processor(): string;
+  /** What `remember` was given last for this key on this device, as far as it keeps; null: nothing. */
+  recall(key: string): string | null;
+  /** Keeps a text for later runs, where it can. */
+  remember(key: string, text: string): void;
   /**
    * Starts a thread that runs `source`, a script which defines `start(data)`, and calls that. It does not keep the process
    * alive. Returns what ends it; `onError` hears why it could not start.

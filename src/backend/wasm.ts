@@ -32,16 +32,27 @@ export async function openWasm(threads: number): Promise<Backend> {
     notes.push("one thread: sharing memory needs a cross-origin isolated page (COOP and COEP headers)");
     threads = 1;
   }
-  const source = threads > 1 ? import("./generated/wasm-threads.js") : import("./generated/wasm-simd.js");
-  const bytes = Uint8Array.from(atob((await source).default), (character) => character.charCodeAt(0));
-  const module = await WebAssembly.compile(bytes).catch((error: Error) => {
-    throw new BackendError(`this engine lacks WebAssembly SIMD${threads > 1 ? " or threads" : ""} (${error.message})`);
-  });
+  const module = await compiled(threads > 1);
   const { memory, pages } = createMemory(threads > 1);
   const instance = await WebAssembly.instantiate(module, { env: { memory } });
   const backend = new WasmBackend(instance.exports as unknown as Exports, memory, pages, threads, notes);
   backend.startWorkers(module);
   return backend;
+}
+
+const modules = new Map<boolean, WebAssembly.Module>();
+
+/** Compiled once, however many backends there will be. */
+async function compiled(threaded: boolean): Promise<WebAssembly.Module> {
+  const known = modules.get(threaded);
+  if (known !== undefined) return known;
+  const source = threaded ? import("./generated/wasm-threads.js") : import("./generated/wasm-simd.js");
+  const bytes = Uint8Array.from(atob((await source).default), (character) => character.charCodeAt(0));
+  const module = await WebAssembly.compile(bytes).catch((error: Error) => {
+    throw new BackendError(`this engine lacks WebAssembly SIMD${threaded ? " or threads" : ""} (${error.message})`);
+  });
+  modules.set(threaded, module);
+  return module;
 }
 
 function canShareMemory(): boolean {

@@ -16,6 +16,14 @@ const VERBS: Readonly<Record<string, Verb>> = {
   train: { about: "Train a model: the supernet, then its gate", load: () => import("./commands/train.js") },
   val: { about: "Evaluate a model: the honest table", load: () => import("./commands/val.js") },
   predict: { about: "Classify images: label, route, MAdds, time", load: () => import("./commands/predict.js") },
+  calibrate: {
+    about: "Measure what the gate costs and achieves at each budget",
+    load: () => import("./commands/calibrate.js"),
+  },
+  benchmark: {
+    about: "Time every width and the gate, against this core's peak",
+    load: () => import("./commands/benchmark.js"),
+  },
   import: { about: "Convert a published checkpoint into a model file", load: () => import("./commands/import.js") },
   export: { about: "Write one width as a model of its own, or ONNX", load: () => import("./commands/export.js") },
   inspect: { about: "Show a model's stages, widths and costs", load: () => import("./commands/inspect.js") },

@@ -1,5 +1,14 @@
 /** The budget knob: λ, what a multiply-add weighs against the gate's score. The gate picks argmax(score − λ·MAdds/widest MAdds). */
+import { UsageError } from "../errors.js";
 import type { CalibrationPoint } from "../io/model-file.js";
+
+/** What an image may cost in the mean, over images like those that the model's table was measured on: one of the three. */
+export type Budget =
+  | { madds: number }
+  /** Milliseconds in the engine on this device, for images that come one at a time. */
+  | { ms: number }
+  /** As much as this width costs, spent where the gate finds it worth while. */
+  | { width: number };
 
 /** Added to the scores for a λ. Negative λ asks for more than the gate would spend. */
 export function costBias(lambda: number, madds: readonly number[]): number[] {
@@ -7,7 +16,89 @@ export function costBias(lambda: number, madds: readonly number[]): number[] {
   return madds.map((cost) => (-lambda * cost) / widest);
 }
 
-/** λ for a budget of mean MAdds, from a table with λ ascending; null where even its cheapest entry is above the budget. */
-export function lambdaFor(table: readonly CalibrationPoint[], madds: number): number | null {
-  return table.find((p) => p.madds <= madds)?.lambda ?? null;
+/** Index of the first cost within the budget, the costliest where they descend; -1: there is none. */
+export function firstWithin(costs: readonly number[], budget: number): number {
+  return costs.findIndex((cost) => cost <= budget);
+}
+
+/** What a table is reckoned with. */
+export interface Costs {
+  /** By gate and candidate, see cost/madds.ts: what a λ weighs. */
+  gates: readonly (readonly number[])[];
+  /** Widths that all gates may choose, and what each costs where they all choose it, gates included. */
+  candidates: readonly number[];
+  madds: readonly number[];
+  /** The same in milliseconds; asked for when the first budget needs it. */
+  latency: () => readonly number[];
+}
+
+/** A model's calibration table, λ ascending, with what each λ costs and the bias it stands for: made once, not at each change. */
+export class BudgetTable {
+  readonly #points: readonly CalibrationPoint[];
+  readonly #costs: Costs;
+  readonly #madds: readonly number[];
+  readonly #biases: readonly (readonly number[])[][];
+  #ms: readonly number[] | null = null;
+
+  constructor(points: readonly CalibrationPoint[], costs: Costs) {
+    this.#points = points;
+    this.#costs = costs;
+    this.#madds = points.map(({ madds }) => madds);
+    this.#biases = points.map(({ lambda }) => costs.gates.map((madds) => costBias(lambda, madds)));
+  }
+
+  /** The biases, by gate, with which as much of the budget is spent as the table shows. UsageError: cannot be reached. */
+  bias(budget: Budget): readonly (readonly number[])[] {
+    const entries = Object.entries(budget ?? {});
+    const [kind, value] = entries[0] ?? [];
+    if (entries.length === 1 && typeof value === "number") {
+      if (kind === "madds") return this.#withinMadds(value);
+      if (kind === "width") return this.#withinMadds(this.#maddsAt(value));
+      if (kind === "ms") {
+        this.#ms ??= this.#meanLatencies();
+        return this.#within(value, this.#ms, (least, most) => {
+          return `${value} ms cannot be reached; this model takes ${roundedUp(least)} to ${roundedUp(most)} ms here`;
+        });
+      }
+    }
+    const got = JSON.stringify(budget);
+    throw new UsageError(`budget: expected one of { madds }, { ms }, { width }, a number; got ${got}`);
+  }
+
+  #withinMadds(madds: number) {
+    return this.#within(madds, this.#madds, (least, most) => {
+      return `${madds} MAdds cannot be reached; this model spends ${Math.ceil(least)} to ${Math.ceil(most)}`;
+    });
+  }
+
+  #within(budget: number, costs: readonly number[], refusal: (least: number, most: number) => string) {
+    const found = this.#biases[firstWithin(costs, budget)];
+    if (found !== undefined) return found;
+    throw new UsageError(`budget: ${refusal(Math.min(...costs), Math.max(...costs))}`);
+  }
+
+  #maddsAt(width: number): number {
+    const { candidates, madds } = this.#costs;
+    const k = candidates.indexOf(width);
+    if (k >= 0) return madds[k]!;
+    const known = candidates.join(", ");
+    throw new UsageError(`budget: width ${width} cannot be reached; the gate chooses among ${known}`);
+  }
+
+  /** Mean milliseconds at each λ: each candidate's by the share of images that took it. */
+  #meanLatencies(): number[] {
+    const latency = this.#costs.latency();
+    return this.#points.map(({ shares }) => {
+      if (shares === undefined) {
+        throw new UsageError("budget: ms needs a newer table than this model has; dsnet calibrate measures it");
+      }
+      return shares.reduce((sum, share, k) => sum + share * latency[k]!, 0);
+    });
+  }
+}
+
+/** To three digits, so that what is said can be reached can be. */
+function roundedUp(ms: number): string {
+  const unit = 10 ** (Math.floor(Math.log10(ms)) - 2);
+  return `${Number((Math.ceil(ms / unit - 1e-9) * unit).toPrecision(3))}`;
 }

@@ -27,6 +27,8 @@ export interface Activations {
 
 /** One kernel call, once its buffers have addresses. The batch size stays open (n = 0). */
 export interface PlannedOp {
+  /** Of its layer, as cost/madds.ts names it; else of what it does. */
+  readonly name: string;
   readonly buffers: readonly Buffer[];
   call(at: (buffer: Buffer) => number): Call;
 }
@@ -48,8 +50,8 @@ export class EmitExec implements Exec<Activations> {
 
   constructor(readonly constants: Constants) {}
 
-  #emit(buffers: Buffer[], call: PlannedOp["call"]): void {
-    this.ops.push({ buffers, call });
+  #emit(name: string, buffers: Buffer[], call: PlannedOp["call"]): void {
+    this.ops.push({ name, buffers, call });
   }
 
   #output(h: number, w: number, c: number): Activations {
@@ -71,7 +73,7 @@ export class EmitExec implements Exec<Activations> {
     const w = this.constants.param(conv.weight);
     const { scale, shift } = this.#fused(norm, position, conv.bias === null ? 0 : this.constants.param(conv.bias));
     const grouped = norm?.kind === "gn";
-    this.#emit([x.buffer, y.buffer], (at) => ({
+    this.#emit(conv.name, [x.buffer, y.buffer], (at) => ({
       op: "conv",
       x: at(x.buffer),
       w,
@@ -101,7 +103,7 @@ export class EmitExec implements Exec<Activations> {
     const w = this.constants.param(conv.weight);
     const { scale, shift } = this.#fused(norm, position, 0);
     const grouped = norm.kind === "gn";
-    this.#emit([x.buffer, y.buffer], (at) => ({
+    this.#emit(conv.name, [x.buffer, y.buffer], (at) => ({
       op: "depthwise",
       x: at(x.buffer),
       w,
@@ -127,7 +129,7 @@ export class EmitExec implements Exec<Activations> {
   #groupNorm(y: Activations, norm: Norm, act: Activation): void {
     const stats: Buffer = { floats: 2 * Math.ceil(y.c / GROUP_CHANNELS) };
     const half = (stats.floats / 2) * 4;
-    this.#emit([y.buffer, stats], (at) => ({
+    this.#emit("group norm", [y.buffer, stats], (at) => ({
       op: "group_norm",
       x: at(y.buffer),
       y: at(y.buffer),
@@ -157,7 +159,7 @@ export class EmitExec implements Exec<Activations> {
   }
 
   #pool(x: Activations, y: Activations, kernel: number, stride: number, pad: number, kind: number) {
-    this.#emit([x.buffer, y.buffer], (at) => ({
+    this.#emit(kernel === 0 ? "global pool" : "pool", [x.buffer, y.buffer], (at) => ({
       op: "pool",
       x: at(x.buffer),
       y: at(y.buffer),
@@ -176,7 +178,7 @@ export class EmitExec implements Exec<Activations> {
 
   /** In place: nothing else reads what the attention scales. */
   scale(x: Activations, factor: Activations): Activations {
-    this.#emit([x.buffer, factor.buffer], (at) => ({
+    this.#emit("scale", [x.buffer, factor.buffer], (at) => ({
       op: "affine",
       x: at(x.buffer),
       y: at(x.buffer),
@@ -192,7 +194,7 @@ export class EmitExec implements Exec<Activations> {
   /** In place of `a`, the block's own, where that is wide enough. Never of `b`, which may lie in memory that crosses a gate. */
   add(a: Activations, b: Activations, act: Activation): Activations {
     const y = a.c >= b.c ? a : this.#output(b.h, b.w, b.c);
-    this.#emit([...new Set([a.buffer, b.buffer, y.buffer])], (at) => ({
+    this.#emit("add", [...new Set([a.buffer, b.buffer, y.buffer])], (at) => ({
       op: "add",
       a: at(a.buffer),
       b: at(b.buffer),

@@ -10,7 +10,8 @@ import { checkCalibrated, networkOf } from "../models/file.js";
 import type { ModelSpec } from "../models/spec.js";
 import { allocSpan, readState } from "../models/state.js";
 import { channelsAt, type Route, type Slot } from "../nn/width.js";
-import { costBias, lambdaFor } from "./budget.js";
+import { type Budget, BudgetTable } from "./budget.js";
+import { deviceLatency } from "./latency.js";
 import { Plan } from "./plan.js";
 
 /** A width by number or by name; or a route, a width for each gate in order; `dynamic` lets the gates choose. */
@@ -21,9 +22,12 @@ export interface ClassifyOptions {
   topK?: number;
   /** Default: `dynamic` where the model has a trained gate, else the highest numbered width. */
   width?: Width;
-  /** Mean MAdds that the gate keeps to, over images like those it was calibrated on. */
-  budget?: { madds: number };
+  /** What the gate keeps to. With `ms` the first call measures this device, for about a second, if that was never done. */
+  budget?: Budget;
 }
+
+/** Options of `run`. */
+export type RunOptions = Pick<ClassifyOptions, "width" | "budget">;
 
 export interface Classification {
   /** Best first; scores are softmax probabilities. */
@@ -50,6 +54,10 @@ export class Network {
   readonly #span: number;
   readonly #slots: readonly Slot[];
   readonly #plans = new Map<number, Plan>();
+  /** Made when the first budget asks for it. */
+  #budgets: BudgetTable | null = null;
+  /** The gates' choice as it was trained. */
+  readonly #unbiased: readonly (readonly number[])[];
   #disposed = false;
 
   /** Takes over the backend: `dispose` ends it. FormatError where what the file holds is no network or does not fit it. */
@@ -66,6 +74,7 @@ export class Network {
     this.#span = allocSpan(backend, this.#net.layout.floats);
     readState(backend, this.#net, this.#span, selectTensors(tensors, "parameters"));
     this.#slots = file.calibrated ?? [];
+    this.#unbiased = this.#net.gates.map(({ candidates }) => candidates.map(() => 0));
   }
 
   /** Numbered widths, 0 the slimmest. */
@@ -75,10 +84,12 @@ export class Network {
 
   /** Labels, route, MAdds and time of each image, in order. */
   async classify(images: ImageInput | readonly ImageInput[], options: ClassifyOptions = {}): Promise<Classification[]> {
+    checkKeys(options, ["topK", "width", "budget"]);
     const { topK = 5, budget } = options;
     const list = Array.isArray(images) ? (images as readonly ImageInput[]) : [images as ImageInput];
     if (!Number.isInteger(topK) || topK < 1) throw new UsageError(`topK: expected 1 or more, got ${topK}`);
     const width = this.#width(options);
+    const bias = this.#bias(budget);
     const { preprocessing } = this.#file;
     const channels = preprocessing.channels as 1 | 3;
     const results: Classification[] = [];
@@ -89,7 +100,7 @@ export class Network {
       for (const [i, image] of part.entries()) {
         batch.set(preprocess(await readImage(image, channels), preprocessing), i * size);
       }
-      const { logits, routes, ms } = this.#run(batch, part.length, width, this.#bias(budget));
+      const { logits, routes, ms } = this.#run(batch, part.length, width, bias);
       for (let i = 0; i < part.length; i++) {
         const row = logits.subarray(i * this.classes.length, (i + 1) * this.classes.length);
         results.push(this.#classification(row, routes?.[i], width, topK, ms / part.length));
@@ -101,7 +112,8 @@ export class Network {
   /**
    * Logits, [image][class], of `batch`: (n, height, width, channels), already preprocessed. With `dynamic` the gate chooses.
    */
-  run(batch: Float32Array, options: Pick<ClassifyOptions, "width" | "budget"> = {}): Float32Array {
+  run(batch: Float32Array, options: RunOptions = {}): Float32Array {
+    checkKeys(options, ["width", "budget"]);
     const { height, width: w, channels } = this.model.spec.input;
     const n = batch.length / (height * w * channels);
     if (!Number.isInteger(n) || n < 1) {
@@ -136,7 +148,7 @@ export class Network {
   }
 
   #run(batch: Float32Array, n: number, width: Route | "dynamic", bias: readonly (readonly number[])[] | null) {
-    if (this.#disposed) throw new UsageError("this network was disposed of; load it again");
+    if (this.#disposed) throw gone();
     const plan = this.#plan(n);
     const { f32 } = this.#backend;
     f32.set(batch, plan.input / 4);
@@ -159,7 +171,7 @@ export class Network {
     return plan;
   }
 
-  #width({ width, budget }: Pick<ClassifyOptions, "width" | "budget">): Route | "dynamic" {
+  #width({ width, budget }: RunOptions): Route | "dynamic" {
     const highest = this.#net.widths - 1;
     const asked = width ?? (this.gated ? "dynamic" : highest);
     if (budget !== undefined && asked !== "dynamic") throw new UsageError("a budget needs the gate: leave width out");
@@ -188,19 +200,27 @@ export class Network {
   }
 
   /** By gate. */
-  #bias(budget: ClassifyOptions["budget"]): readonly (readonly number[])[] | null {
+  #bias(budget: Budget | undefined): readonly (readonly number[])[] | null {
     if (!this.gated) return null;
-    if (budget === undefined) return this.#net.gates.map(({ candidates }) => candidates.map(() => 0));
-    const table = this.#file.calibration;
-    if (table === undefined) throw new UsageError("this model has no budget table, so budget cannot be met");
-    const lambda = lambdaFor(table, budget.madds);
-    if (lambda === null) {
-      const reach = table.map((p) => p.madds);
-      throw new UsageError(
-        `budget: ${budget.madds} MAdds cannot be reached; this model spends ${Math.ceil(Math.min(...reach))} to ${Math.ceil(Math.max(...reach))}`,
-      );
+    if (budget === undefined) return this.#unbiased;
+    if (this.#disposed) throw gone();
+    this.#budgets ??= this.#budgetTable();
+    return this.#budgets.bias(budget);
+  }
+
+  #budgetTable(): BudgetTable {
+    const net = this.#net;
+    const { calibration } = this.#file;
+    if (calibration === undefined) {
+      throw new UsageError("this model has no budget table, so no budget can be kept to; dsnet calibrate measures it");
     }
-    return gateCosts(this.#net).map((costs) => costBias(lambda, costs));
+    const { candidates } = net.gates[0]!;
+    return new BudgetTable(calibration, {
+      gates: gateCosts(net),
+      candidates,
+      madds: candidates.map((k) => madds(net, k, true)),
+      latency: () => deviceLatency(this.#backend, net, this.#plan(1)),
+    });
   }
 
   #classification(
@@ -223,5 +243,17 @@ export class Network {
       channels: channelsAt(this.#net.slimWidths[g]!, chosen),
     }));
     return { labels, route: steps, madds: cost, ms };
+  }
+}
+
+function gone(): UsageError {
+  return new UsageError("this network was disposed of; load it again");
+}
+
+/** Refuses what would be ignored: a misspelt `topk` must not pass for the default. */
+function checkKeys(options: object, known: readonly string[]): void {
+  const unknown = Object.keys(options).filter((key) => !known.includes(key));
+  if (unknown.length > 0) {
+    throw new UsageError(`options: expected ${known.join(", ")}; there is no ${unknown.join(", ")}`);
   }
 }

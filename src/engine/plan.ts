@@ -47,6 +47,14 @@ export interface Placed {
   c: number;
 }
 
+/** One kernel call of a plan. */
+export interface PlannedRecord {
+  /** Of its layer, as cost/madds.ts names it; else of what it does. */
+  name: string;
+  /** For `backend.run(at, 1, n)`. */
+  at: number;
+}
+
 export interface PlanOptions {
   /** Most images a call may bring. */
   batch: number;
@@ -121,14 +129,16 @@ export class Plan {
   /** Runs the first n images of `input` on one route. */
   run(n: number, route: Route): void {
     this.#check(n);
-    let variant = this.#roots.get(startOf(route));
-    for (;;) {
-      if (variant === undefined) throw new UsageError(`width ${route} was not compiled into this plan`);
-      this.#runVariant(variant, n);
-      if (variant.gate === null) break;
-      variant = variant.next.get(choiceAt(route, variant.gate.index));
-    }
-    this.#copyLogits(variant, 0, n);
+    const variants = this.#along(route);
+    for (const variant of variants) this.#runVariant(variant, n);
+    this.#copyLogits(variants[variants.length - 1]!, 0, n);
+  }
+
+  /** What `run` runs on this route, in order. */
+  records(route: Route): PlannedRecord[] {
+    return this.#along(route).flatMap(({ ops, first }) =>
+      ops.map(({ name }, i) => ({ name, at: this.#records + (first + i) * RECORD_BYTES })),
+    );
   }
 
   /**
@@ -321,6 +331,18 @@ export class Plan {
   #check(n: number): void {
     if (!Number.isInteger(n) || n < 1 || n > this.batch) {
       throw new ShapeError(`plan: expected 1 to ${this.batch} images, got ${n}`);
+    }
+  }
+
+  /** The variant of every segment on one route. */
+  #along(route: Route): Variant[] {
+    const variants: Variant[] = [];
+    let variant = this.#roots.get(startOf(route));
+    for (;;) {
+      if (variant === undefined) throw new UsageError(`width ${route} was not compiled into this plan`);
+      variants.push(variant);
+      if (variant.gate === null) return variants;
+      variant = variant.next.get(choiceAt(route, variant.gate.index));
     }
   }
 

@@ -1,6 +1,10 @@
 /** Measures the budget knob's table (engine/budget.ts) from the gate's scores on images. */
+import type { Backend } from "../backend/backend.js";
+import type { Batch } from "../data/batch.js";
 import { costBias } from "../engine/budget.js";
+import { Plan } from "../engine/plan.js";
 import type { CalibrationPoint } from "../io/model-file.js";
+import type { Supernet } from "../models/build.js";
 
 /** What is known of some images: the gate's scores and whether each candidate is right, [image][candidate]. */
 export interface GateOutcomes {
@@ -9,21 +13,60 @@ export interface GateOutcomes {
   images: number;
 }
 
-/** Accuracy and mean MAdds at one λ. `madds`: of each candidate. */
+/** Runs the gate and each of its candidates over every image. For networks with one gate; `batch`: images a call at most. */
+export async function gateOutcomes(
+  backend: Backend,
+  net: Supernet,
+  span: number,
+  batches: AsyncIterable<Batch>,
+  { batch, onProgress }: { batch: number; onProgress?: (images: number) => void },
+): Promise<GateOutcomes> {
+  const { candidates } = net.gates[0]!;
+  const plan = new Plan(backend, net, span, { batch, slots: candidates, dynamic: true });
+  const classes = net.spec.classes;
+  const scores: number[] = [];
+  const correct: number[] = [];
+  let images = 0;
+  try {
+    for await (const { images: pixels, labels, size } of batches) {
+      backend.f32.set(pixels, plan.input / 4);
+      scores.push(...plan.gateScores(size));
+      const right = new Uint8Array(size * candidates.length);
+      candidates.forEach((slot, k) => {
+        plan.run(size, slot);
+        for (let i = 0; i < size; i++) {
+          const at = plan.logits / 4 + i * classes;
+          const logits = backend.f32.subarray(at, at + classes);
+          right[i * candidates.length + k] = Number(logits.indexOf(Math.max(...logits)) === labels[i]);
+        }
+      });
+      correct.push(...right);
+      images += size;
+      onProgress?.(images);
+    }
+  } finally {
+    plan.dispose();
+  }
+  return { scores, correct, images };
+}
+
+/** Accuracy, mean MAdds and routes at one λ. `madds`: of each candidate. */
 export function outcomeAt(o: GateOutcomes, madds: readonly number[], lambda: number): CalibrationPoint {
   const count = madds.length;
   const bias = costBias(lambda, madds);
-  let spent = 0;
+  const taken = madds.map(() => 0);
   let right = 0;
   for (let i = 0; i < o.images; i++) {
     let best = 0;
     for (let k = 1; k < count; k++) {
       if (o.scores[i * count + k]! + bias[k]! > o.scores[i * count + best]! + bias[best]!) best = k;
     }
-    spent += madds[best]!;
+    taken[best]!++;
     right += o.correct[i * count + best]!;
   }
-  return { lambda, madds: spent / o.images, accuracy: right / o.images };
+  const spent = taken.reduce((sum, images, k) => sum + images * madds[k]!, 0);
+  const shares = taken.map((images) => images / o.images);
+  return { lambda, madds: spent / o.images, accuracy: right / o.images, shares };
 }
 
 /** Steps of the knob between all-slimmest and all-widest. */

@@ -35,6 +35,11 @@ export function whole(min: number): Check<number> {
   return such(number, `a whole number ≥ ${min}`, (x) => Number.isInteger(x) && x >= min);
 }
 
+/** For a field that may be left out. */
+export function optional<T>(present: Check<T>): Check<T | undefined> {
+  return (value, path) => (value === undefined ? undefined : present(value, path));
+}
+
 export function list<T>(item: Check<T>): Check<T[]> {
   return (value, path) => {
     if (!Array.isArray(value)) throw wrong(path, "a list", value);
@@ -53,6 +58,6 @@ export function object<F extends Readonly<Record<string, Check<unknown>>>>(
     const stranger = open ? undefined : Object.keys(given).find((key) => !Object.hasOwn(fields, key));
     if (stranger !== undefined) throw wrong(`${path}.${stranger}`, "no such field", given[stranger]);
     const checked = Object.entries(fields).map(([key, field]) => [key, field(given[key], `${path}.${key}`)]);
-    return { ...given, ...Object.fromEntries(checked) };
+    return { ...given, ...Object.fromEntries(checked.filter(([, field]) => field !== undefined)) };
   };
 }

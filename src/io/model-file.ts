@@ -3,7 +3,7 @@
  * preprocessing. docs/FORMAT.md describes it. Nothing here knows what a width or a gate does with it.
  */
 import { FormatError, UsageError } from "../errors.js";
-import { anything, type Check, check, list, number, object, string, such, whole } from "./check.js";
+import { anything, type Check, check, list, number, object, optional, string, such, whole } from "./check.js";
 import { quote } from "./json-scanner.js";
 import { naming } from "./place.js";
 import { looksLikeSafetensors, readSafetensors, type StoredTensor, writeSafetensors } from "./safetensors.js";
@@ -18,6 +18,8 @@ export interface CalibrationPoint {
   madds: number;
   /** Share of right answers, 0..1. */
   accuracy: number;
+  /** Share of the images that took each candidate; absent from files of earlier versions. */
+  shares?: number[];
 }
 
 export interface TrainingState {
@@ -80,10 +82,13 @@ const preprocessing = object({
   cropPct: such(number, "a share above 0, up to 1", (x) => x > 0 && x <= 1),
 });
 
+const share = such(number, "a share from 0 to 1", (x) => x >= 0 && x <= 1);
+
 const calibrationPoint = object({
   lambda: number,
   madds: such(number, "a number ≥ 0", (x) => x >= 0),
-  accuracy: such(number, "a share from 0 to 1", (x) => x >= 0 && x <= 1),
+  accuracy: share,
+  shares: optional(list(share)),
 });
 
 /** Metadata key → what its JSON must be, for each field of ModelFile that is stored as JSON. */

@@ -6,7 +6,8 @@ import { build, type Supernet } from "./build.js";
 import type { ModelSpec } from "./spec.js";
 
 /** Builds the file's network. FormatError where the table makes none, or classes, preprocessing or widths are not its. */
-export function networkOf({ model, classes, preprocessing, candidates, calibrated = [] }: ModelFile): Supernet {
+export function networkOf(file: ModelFile): Supernet {
+  const { model, classes, preprocessing, candidates, calibrated = [], calibration = [] } = file;
   const net = built(model.spec);
   const { input, classes: logits } = net.spec;
   const expect = (fits: boolean, name: string, expected: string, got: unknown) => {
@@ -19,6 +20,9 @@ export function networkOf({ model, classes, preprocessing, candidates, calibrate
   expect(candidates.length === 0 || candidates.join(", ") === own, "the candidates", own, candidates.join(", "));
   const unknown = calibrated.find((slot) => slot !== "largest" && slot >= net.widths);
   expect(unknown === undefined, "the calibrated widths", `0 to ${net.widths - 1} or largest`, unknown);
+  const counts = calibration.flatMap(({ shares }) => (shares === undefined ? [] : [shares.length]));
+  const odd = counts.find((count) => candidates.length > 0 && count !== candidates.length);
+  expect(odd === undefined, "the calibration's shares", `${candidates.length}, one a candidate`, odd);
   return net;
 }
 

@@ -56,7 +56,7 @@ export class Param {
         `${this.name}: expected ${this.size} values (${this.shape.join("×")}), got ${values.length}`,
       );
     }
-    if (this.kind === "conv") floats.fill(0);
+    if (this.floats > this.size) floats.fill(0); // the last panel's padding
     this.#each((packed, published) => {
       floats[packed] = values[published]!;
     });
@@ -82,11 +82,13 @@ export class Param {
       for (let c = 0; c < o; c++) for (let tap = 0; tap < taps; tap++) visit(tap * o + c, c * taps + tap);
       return;
     }
-    for (let out = 0; out < o; out++) {
-      const panel = Math.floor(out / PANEL) * PANEL * taps * i + (out % PANEL);
-      for (let input = 0; input < i; input++) {
-        for (let tap = 0; tap < taps; tap++) {
-          visit(panel + (tap * i + input) * PANEL, (out * i + input) * taps + tap);
+    // In the order of the packed floats: that side is written at every start.
+    for (let first = 0; first < o; first += PANEL) {
+      const lanes = Math.min(PANEL, o - first);
+      for (let tap = 0; tap < taps; tap++) {
+        for (let input = 0; input < i; input++) {
+          const packed = (first * taps + tap * PANEL) * i + input * PANEL;
+          for (let lane = 0; lane < lanes; lane++) visit(packed + lane, ((first + lane) * i + input) * taps + tap);
         }
       }
     }

@@ -62,7 +62,7 @@ export interface Mark {
   whisker?: [low: number, high: number];
 }
 
-/** Marks over a broken line (the envelope). Earlier marks get their labels first. `marks` is not empty. */
+/** Marks over a broken line (an envelope, an ideal). Earlier marks get their labels first. `marks` is not empty. */
 export function scatterPlot(
   label: string,
   xTitle: string,
@@ -72,8 +72,8 @@ export function scatterPlot(
 ): string {
   const width = 900;
   const height = 440;
-  const xs = marks.map((m) => m.x);
-  const ys = marks.flatMap((m) => [m.y, ...(m.whisker ?? [])]);
+  const xs = [...marks.map((m) => m.x), ...line.map(([x]) => x)];
+  const ys = [...marks.flatMap((m) => [m.y, ...(m.whisker ?? [])]), ...line.map(([, y]) => y)];
   const f = frame({
     width,
     height,
@@ -118,7 +118,7 @@ export function scatterPlot(
         ? ""
         : `<path class="whisker" d="M${px(x)} ${px(f.y(m.whisker[0]))}V${px(f.y(m.whisker[1]))}` +
           `M${px(x - 5)} ${px(f.y(m.whisker[0]))}h10M${px(x - 5)} ${px(f.y(m.whisker[1]))}h10"/>`;
-    const tip = `${m.name}: ${Number(m.x.toPrecision(4))}, ${m.y.toFixed(2)}`;
+    const tip = `${m.name}: ${Number(m.x.toPrecision(4))}, ${Number(m.y.toPrecision(4))}`;
     return `<g class="mark" style="color:${m.colour}">${whisker}<path d="${shape(m.shape, x, y)}"><title>${escapeHtml(tip)}</title></path></g>`;
   });
   const envelope = `<polyline class="envelope" points="${path.map(([x, y]) => `${px(x)},${px(y)}`).join(" ")}"/>`;

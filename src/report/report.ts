@@ -1,14 +1,16 @@
 /**
  * `report.html`: one file that shows a run, from its losses to the honest table. It needs no network, no script and no
- * other file; everything that came from a user is escaped, and a content policy forbids what should not be there anyway.
+ * other file; everything that came from a user is escaped.
  */
 import { UsageError } from "../errors.js";
+import type { Benchmark } from "../evaluate/benchmark.js";
 import type { Evaluation, RowKind } from "../evaluate/evaluate.js";
 import { maddsDigits, rowName, sentences, widestMadds } from "../evaluate/table.js";
 import { hue, widthColour, widthInk } from "./colours.js";
+import { absent, dataTable, definitions, figure, page, section } from "./page.js";
 import { linePlot, type Mark, type Series, scatterPlot, stackedBars } from "./plots.js";
-import { styleSheet } from "./style.js";
 import { escapeHtml } from "./svg.js";
+import { timeSection } from "./time.js";
 
 export interface Epoch {
   /** Stage I or stage II. */
@@ -36,6 +38,7 @@ export interface ReportData {
   config: Record<string, unknown>;
   epochs: Epoch[];
   evaluation?: Evaluation;
+  benchmark?: Benchmark;
   /** As the gate scored them. */
   examples?: { easiest: Example[]; hardest: Example[] };
 }
@@ -46,31 +49,12 @@ export function renderReport(data: ReportData): string {
   const sections = [
     data.evaluation === undefined ? absent("Result", "The run was not evaluated.") : resultSection(data.evaluation),
     data.evaluation?.dynamic ? routesSection(data.evaluation, widths) : absent("Routes", "No gate was run."),
+    data.benchmark === undefined ? "" : timeSection(data.benchmark),
     data.examples === undefined ? "" : examplesSection(data.examples, widths),
     trainingSection(data.epochs, widths),
     configSection(data.config),
   ];
-  const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escapeHtml(data.title)}</title>
-<style>${styleSheet(widths.length)}</style>
-</head>
-<body>
-<header>
-<h1>${escapeHtml(data.title)}</h1>
-${definitions("facts", data.facts)}
-</header>
-<main>
-${sections.filter((section) => section !== "").join("\n")}
-</main>
-</body>
-</html>
-`;
+  return page(data.title, data.facts, sections, widths.length);
 }
 
 /** Every width that any part of the report shows, slimmest first, so that a width has one colour throughout. */
@@ -311,28 +295,4 @@ function shown(value: unknown): string {
   if (Array.isArray(value)) return value.map(shown).join(", ");
   if (typeof value === "number") return String(Number(value.toPrecision(6)));
   return typeof value === "string" ? value : (JSON.stringify(value) ?? "undefined");
-}
-
-function section(title: string, body: string): string {
-  return `<section>\n<h2>${title}</h2>\n${body}\n</section>`;
-}
-
-function absent(title: string, why: string): string {
-  return section(title, `<p>${why}</p>`);
-}
-
-function figure(title: string, caption: string, plot: string, table = ""): string {
-  const line = caption === "" ? "" : `<p>${escapeHtml(caption)}</p>`;
-  return `<figure><figcaption><h3>${escapeHtml(title)}</h3>${line}</figcaption><div class="scroll">${plot}</div>${table}</figure>`;
-}
-
-function dataTable(head: string[], rows: string[][]): string {
-  const header = head.map((name) => `<th scope="col">${escapeHtml(name)}</th>`).join("");
-  const body = rows.map((row) => `<tr>${row.map((cell) => `<td>${escapeHtml(cell)}</td>`).join("")}</tr>`).join("");
-  return `<details><summary>As a table</summary><div class="scroll"><table><thead><tr>${header}</tr></thead><tbody>${body}</tbody></table></div></details>`;
-}
-
-function definitions(kind: string, entries: [string, string][]): string {
-  const items = entries.map(([name, value]) => `<div><dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd></div>`);
-  return `<dl class="${kind}">${items.join("")}</dl>`;
 }

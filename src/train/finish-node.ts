@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { encode as encodePng } from "fast-png";
 import { madds, maddsBeforeGate } from "../cost/madds.js";
 import type { Dataset } from "../data/dataset.js";
-import { calibrationTable } from "../evaluate/calibrate.js";
+import { benchmark } from "../evaluate/benchmark.js";
+import { calibrationTable, gateOutcomes } from "../evaluate/calibrate.js";
 import { chooseCascade } from "../evaluate/cascade.js";
 import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
 import { type Measured, measure } from "../evaluate/measure.js";
@@ -11,18 +12,18 @@ import { writeFileAtomic } from "../io/files-node.js";
 import type { CalibrationPoint } from "../io/model-file.js";
 import { type Example, type ReportData, renderReport } from "../report/report.js";
 import { modelFile } from "./checkpoint.js";
-import { gateSet } from "./gate-set.js";
-import { readHead } from "./gate-stage-node.js";
 import { type Progress, toState } from "./progress.js";
 import { calibratedSlots } from "./recalibrate.js";
 import type { Session } from "./session-node.js";
-import { headScores } from "./stage2-expectation.js";
 
 export interface Finished {
   evaluation: Evaluation;
   report: string;
   model: string;
 }
+
+/** Samples of each row of the report's time table. */
+const ROUNDS = 20;
 
 /** Examples of each kind in the report. */
 const SHEET = 24;
@@ -46,6 +47,12 @@ export async function finish(session: Session, progress: Progress, started: Date
   );
   const report = join(folder.path, "report.html");
   const examples = gated ? await exampleSheet(evaluation.measured, data.val.dataset, about.classes) : undefined;
+  const time = benchmark(session.backend, net, learner.student, {
+    rounds: ROUNDS,
+    dynamic: gated,
+    calibration,
+    onProgress: (done, total) => session.emit({ type: "phase", name: "benchmark", done, total }),
+  });
   const page = renderReport({
     title: `dsnet: ${config.model} on ${config.data}`,
     facts: [
@@ -60,6 +67,7 @@ export async function finish(session: Session, progress: Progress, started: Date
     config: { ...config },
     epochs: (await folder.epochs()).map(reportEpoch),
     evaluation: results,
+    benchmark: time,
     ...(examples === undefined ? {} : { examples }),
   } satisfies ReportData);
   await writeFileAtomic(report, new TextEncoder().encode(page));
@@ -87,10 +95,12 @@ function reportEpoch(row: Record<string, string>): ReportData["epochs"][number] 
 /** λ → cost and accuracy, on the held-out images. */
 async function calibrate(session: Session): Promise<CalibrationPoint[]> {
   const { backend, net, learner, data } = session;
-  const set = await gateSet(backend, net, learner.student, [data.heldOut.inOrder()], data.heldOut.batchSize);
-  const scores = headScores(readHead(session), set);
-  const costs = net.gates[0]!.candidates.map((k) => madds(net, k, true));
-  return calibrationTable({ scores, correct: set.correct, images: set.images }, costs);
+  const { heldOut } = data;
+  const outcomes = await gateOutcomes(backend, net, learner.student, heldOut.inOrder(), { batch: heldOut.batchSize });
+  return calibrationTable(
+    outcomes,
+    net.gates[0]!.candidates.map((k) => madds(net, k, true)),
+  );
 }
 
 async function evaluateSession(

@@ -81,7 +81,7 @@ function augmentedPasses({ config, data }: Session): Loader[] {
 }
 
 /** The head's layers with their momentum, copied out of the student's span. */
-export function readHead({ backend, net, learner }: Pick<Session, "backend" | "net" | "learner">): HeadLayer[] {
+function readHead({ backend, net, learner }: Session): HeadLayer[] {
   const read = (param: Param, span: number) => param.unpack(part(backend, span, param));
   return gateLayers(net.gates[0]!).map(({ weight, bias }) => ({
     weight: read(weight, learner.student),

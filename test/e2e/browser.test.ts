@@ -1,42 +1,15 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
 import { encode as encodePng } from "fast-png";
 import type { Browser } from "playwright-core";
-import { build } from "vite";
 import { type Classification, load } from "../../src/index.js";
 import { encodeModel } from "../../src/io/model-file.js";
 import { Philox } from "../../src/random/philox.js";
-import { jpeg, temporaryFolder } from "../data/support.js";
+import { jpeg } from "../data/support.js";
 import { exif, withExif } from "../image/exif.js";
+import { bundle } from "../support/bundle.js";
 import { ISOLATED, inPage, launch, skip } from "../support/chromium.js";
 import { sampleModel, stripes } from "../support/model.js";
-
-/** The nearest folder above with a package.json: the package that these tests are compiled in. */
-function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, "package.json"))) folder = dirname(folder);
-  return folder;
-}
-
-/** A user's page that imports the package by its name, bundled. Path → content. */
-async function bundle(): Promise<Map<string, string | Uint8Array>> {
-  const root = temporaryFolder();
-  mkdirSync(join(root, "node_modules"));
-  symlinkSync(packageRoot(), join(root, "node_modules", "dsnet"), "junction");
-  writeFileSync(join(root, "index.html"), '<!doctype html><script type="module" src="/main.js"></script>');
-  writeFileSync(join(root, "main.js"), 'import * as dsnet from "dsnet"; globalThis.dsnet = dsnet;');
-  const result = await build({
-    configFile: false,
-    logLevel: "silent",
-    root,
-    build: { write: false, target: "es2022" },
-  });
-  assert.ok("output" in result);
-  return new Map(result.output.map((file) => [file.fileName, file.type === "chunk" ? file.code : file.source]));
-}
 
 /** Labels, routes and costs; of the scores what does not hang on the engine's own Math.exp. */
 const stable = (results: readonly Classification[]) =>
@@ -135,6 +108,26 @@ describe("in Chromium", { skip }, async () => {
     assert.doesNotMatch(device.notes.join("\n"), /did not start/);
     assert.deepEqual(logits, expected.logits);
     assert.deepEqual(classified, expected.classified);
+  });
+
+  it("a budget in ms is measured in the page once, and remembered", async () => {
+    const refusals = await inPage(browser, files, strict, (page) =>
+      page.evaluate(async () => {
+        const { load } = (globalThis as unknown as { dsnet: typeof import("../../src/index.js") }).dsnet;
+        const refusal = async () => {
+          const network = await load("/model.safetensors");
+          try {
+            network.run(new Float32Array(28 * 28), { budget: { ms: 1e9 } });
+            return await network.classify([], { budget: { ms: 0 } }).then(String, (error: Error) => error.message);
+          } finally {
+            network.dispose();
+          }
+        };
+        return [await refusal(), await refusal(), `${localStorage.length}`];
+      }),
+    );
+    assert.match(refusals[0]!, /^budget: 0 ms cannot be reached; this model takes [\d.]+ to [\d.]+ ms here$/);
+    assert.deepEqual(refusals.slice(1), [refusals[0], "1"]); // not two measurements, which would differ
   });
 
   it("an isolated page that forbids workers gets them too, and a note says why on one thread", async () => {

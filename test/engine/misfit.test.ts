@@ -19,6 +19,10 @@ describe("a model file whose parts do not fit each other", () => {
       [{ classes: ["one"] }, /classes .* 10 labels, got 1/],
       [{ preprocessing: { ...preprocessing, height: 64, width: 64 } }, /preprocessing .* 28×28×1, got 64×64×1/],
       [{ candidates: [0, 1] }, /candidates .* 0, 1, 2, 3, 4, 5, got 0, 1/],
+      [
+        { calibration: [{ lambda: 0, madds: 1, accuracy: 1, shares: [0.5, 0.5] }] },
+        /calibration's shares .* 6, one a candidate, got 2/,
+      ],
       [{ calibrated: [0, 6] }, /calibrated widths .* 0 to 5 or largest, got 6/],
     ];
     for (const [part, message] of wrong) {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { setFlagsFromString } from "node:v8";
@@ -7,7 +7,7 @@ import { runInNewContext } from "node:vm";
 import { encode as encodePng } from "fast-png";
 import { nativeIsas } from "../../src/backend/native.js";
 import { openBackend } from "../../src/backend/open.js";
-import { lambdaFor } from "../../src/engine/budget.js";
+import { BudgetTable, costBias, firstWithin } from "../../src/engine/budget.js";
 import type { RawImage } from "../../src/image/raw.js";
 import { type Classification, listModels, load, type Network, type Width } from "../../src/index.js";
 import { encodeModel, type ModelFile } from "../../src/io/model-file.js";
@@ -225,17 +225,104 @@ describe("budget", () => {
     network.dispose();
   });
 
-  it("takes the first λ whose cost fits", () => {
-    const table = [
-      { lambda: -1, madds: 30, accuracy: 0.9 },
-      { lambda: 0, madds: 20, accuracy: 0.8 },
-      { lambda: 2, madds: 10, accuracy: 0.5 },
-    ];
+  it("takes the first entry whose cost fits", () => {
+    const costs = [30, 20, 10];
     assert.deepEqual(
-      [99, 30, 29, 20, 10, 9.9].map((madds) => lambdaFor(table, madds)),
-      [-1, -1, 0, 0, 2, null],
+      [99, 30, 29, 20, 10, 9.9, Number.NaN].map((budget) => firstWithin(costs, budget)),
+      [0, 0, 1, 1, 2, -1, -1],
     );
   });
+
+  const table = new BudgetTable(
+    [
+      { lambda: -1, madds: 30, accuracy: 0.9, shares: [0, 0, 1] },
+      { lambda: 0, madds: 22, accuracy: 0.8, shares: [0.2, 0.4, 0.4] },
+      { lambda: 2, madds: 10, accuracy: 0.5, shares: [1, 0, 0] },
+    ],
+    { gates: [[10, 20, 30]], candidates: [1, 2, 4], madds: [10, 20, 30], latency: () => [2, 5, 6] },
+  );
+  const biasOf = (lambda: number) => [costBias(lambda, [10, 20, 30])];
+
+  it("in ms is reckoned with each candidate's latency and share", () => {
+    // 6, 0.4 + 2 + 2.4 = 4.8, and 2 ms
+    for (const [ms, lambda] of [
+      [6, -1],
+      [5.9, 0],
+      [4.81, 0],
+      [4.7, 2],
+      [2, 2],
+    ] as const) {
+      assert.deepEqual(table.bias({ ms }), biasOf(lambda), `${ms} ms`);
+    }
+    const message = "budget: 1.9 ms cannot be reached; this model takes 2 to 6 ms here";
+    assert.throws(() => table.bias({ ms: 1.9 }), { code: "ERR_USAGE", message });
+  });
+
+  it("by width is what that width costs, among those that the gate chooses", () => {
+    assert.deepEqual(
+      [1, 2, 4].map((width) => table.bias({ width })),
+      [2, 2, -1].map(biasOf),
+    );
+    const message = "budget: width 3 cannot be reached; the gate chooses among 1, 2, 4";
+    assert.throws(() => table.bias({ width: 3 }), { code: "ERR_USAGE", message });
+  });
+
+  it("takes one number of one kind", () => {
+    for (const budget of [{}, { madds: 20, ms: 5 }, { flops: 3 }, { ms: "5" }, { width: null }, null, 12e6]) {
+      assert.throws(() => table.bias(budget as never), {
+        code: "ERR_USAGE",
+        message: /expected one of \{ madds \}, \{ ms \}, \{ width \}/,
+      });
+    }
+  });
+
+  it("gives the same bias each time: a change makes nothing", () => {
+    for (const budget of [{ madds: 25 }, { ms: 5 }, { width: 4 }]) assert.equal(table.bias(budget), table.bias(budget));
+  });
+
+  it("in ms asks this device once, and remembers", async () => {
+    const cache = process.env.XDG_CACHE_HOME;
+    process.env.XDG_CACHE_HOME = join(folder, "cache");
+    try {
+      const measured = await withNetwork(async (network) => {
+        const images = stripes(64);
+        const [cheap] = await network.classify(images, { budget: { ms: 1e9 } });
+        assert.ok(cheap);
+        const reach = await network.classify(images, { budget: { ms: 1e-9 } }).catch((error) => error);
+        assert.equal(reach.code, "ERR_USAGE");
+        return /takes ([0-9.e-]+) to ([0-9.e-]+) ms here/.exec(reach.message)!.slice(1).map(Number);
+      });
+      assert.ok(measured[0]! > 0 && measured[0]! <= measured[1]!);
+      const [file, ...others] = readdirSync(join(folder, "cache", "dsnet"));
+      assert.deepEqual(others, []);
+      // Another network on this device reads the same file: with false figures in it, those are what it reckons with.
+      writeFileSync(join(folder, "cache", "dsnet", file!), JSON.stringify(sample.candidates.map((k) => 1000 + k)));
+      await withNetwork((network) =>
+        assert.rejects(network.classify(stripes(1), { budget: { ms: 999 } }), {
+          message: "budget: 999 ms cannot be reached; this model takes 1000 to 1010 ms here",
+        }),
+      );
+      writeFileSync(join(folder, "cache", "dsnet", file!), "[1, ");
+      await withNetwork((network) => network.run(new Float32Array(28 * 28), { budget: { ms: 1e9 } }));
+      assert.equal(
+        JSON.parse(readFileSync(join(folder, "cache", "dsnet", file!), "utf8")).length,
+        sample.candidates.length,
+      );
+    } finally {
+      if (cache === undefined) delete process.env.XDG_CACHE_HOME;
+      else process.env.XDG_CACHE_HOME = cache;
+    }
+  });
+
+  it("in ms needs the routes of a newer table", () =>
+    withNetwork(
+      (network) =>
+        assert.rejects(network.classify(stripes(1), { budget: { ms: 1e9 } }), {
+          code: "ERR_USAGE",
+          message: /needs a newer table.*dsnet calibrate/,
+        }),
+      { calibration: sample.calibration!.map(({ shares, ...rest }) => rest) },
+    ));
 });
 
 describe("a network refuses", () => {
@@ -245,6 +332,7 @@ describe("a network refuses", () => {
     ["a width of another name", { width: "huge" }, /got huge/],
     ["no labels", { topK: 0 }, /^topK: expected 1 or more, got 0$/],
     ["half a label", { topK: 1.5 }, /got 1\.5/],
+    ["an option that is none", { topk: 1 }, /^options: expected topK, width, budget; there is no topk$/],
   ];
   for (const [what, options, message] of cases) {
     it(what, () =>
@@ -366,7 +454,8 @@ describe("memory", () => {
         const some = i % 20 === 0 ? images : images[i % 33]!;
         if (i % 2 === 0)
           await network.classify(some, { width: (["largest", 0, 3, "dynamic", 1] as const)[(i / 2) % 5]! });
-        else await network.classify(some, { budget: { madds: budgets[i % budgets.length]! } });
+        else if (i % 4 === 1) await network.classify(some, { budget: { madds: budgets[i % budgets.length]! } });
+        else await network.classify(some, { budget: { width: i % network.widths } });
       }
       assert.equal(network.memory(), before);
     }));
@@ -402,11 +491,15 @@ describe("memory", () => {
     assert.ok(status("VmSize") - space < 2 ** 22, `${status("VmSize") - space} KiB more`); // one arena has 4 GiB
   });
 
-  it("of WASM can be had again and again", async () => {
+  it("of WASM can be had again and again, always as much of it", async () => {
+    const used = new Set<number>();
     for (let i = 0; i < 20; i++) {
-      const network = await load(bytes, { device: "wasm", threads: i % 2 === 0 ? 1 : 2 });
+      const threads = i % 2 === 0 ? 1 : 2;
+      const network = await load(bytes, { device: "wasm", threads });
       assert.equal((await network.classify(stripes(1))).length, 1);
+      used.add(network.memory());
       network.dispose();
     }
+    assert.equal(used.size, 2); // threads have stacks
   });
 });

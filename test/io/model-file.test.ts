@@ -24,7 +24,7 @@ function sample(): ModelFile {
     candidates: [0, 2, 5],
     calibration: [
       { lambda: 0, madds: 12e6, accuracy: 0.91 },
-      { lambda: 0.5, madds: 8e6, accuracy: 0.9 },
+      { lambda: 0.5, madds: 8e6, accuracy: 0.9, shares: [0.5, 0.25, 0.25] },
     ],
     training: { stage: "supernet", epoch: 3, step: 1200, best: { accuracy: 0.9 } },
     results: { top1: 0.91 },
@@ -111,6 +111,12 @@ describe("a model file", () => {
     ["candidates out of order", "candidates", "[1,0]", /"candidates".*ascending/],
     ["a candidate twice", "candidates", "[1,1]", /"candidates".*ascending/],
     ["an accuracy in percent", "calibration", '[{"lambda":0,"madds":1,"accuracy":91}]', /"calibration\.0\.accuracy"/],
+    [
+      "shares above 1",
+      "calibration",
+      '[{"lambda":0,"madds":1,"accuracy":1,"shares":[0,2]}]',
+      /"calibration\.0\.shares\.1"/,
+    ],
     ["a calibration without cost", "calibration", '[{"lambda":0,"accuracy":0.9}]', /"calibration\.0\.madds"/],
     ["training without a step", "training", '{"stage":"supernet","epoch":1}', /"training\.step"/],
     ["a negative epoch", "training", '{"stage":"supernet","epoch":-1,"step":0}', /"training\.epoch"/],

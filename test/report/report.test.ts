@@ -104,7 +104,7 @@ describe("report", () => {
     assert.equal(html.match(/<circle /g)!.length, 6 + 6 + 3 + 1);
     assert.equal(html.match(/<g class="mark"/g)!.length, 7);
     assert.ok(html.includes("<title>largest, epoch 2: 70</title>"));
-    assert.ok(html.includes("<title>dynamic: 19.1, 80.00</title>"));
+    assert.ok(html.includes("<title>dynamic: 19.1, 80</title>"));
     assert.ok(html.includes("<title>dog, width 2: 2 of 5</title>"));
   });
 

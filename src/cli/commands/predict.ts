@@ -20,6 +20,7 @@ interface Options {
   model: string;
   width?: FixedWidth;
   budgetMadds?: number;
+  budgetMs?: number;
   topK: number;
   device: Device;
   threads: number;
@@ -40,10 +41,17 @@ export function define(command: Command): void {
         "fixed width: its number, largest or smallest; or one for each gate: 2,0,3; default: the gate chooses",
       )
         .argParser(fixedWidth)
-        .conflicts("budgetMadds"),
+        .conflicts(["budgetMadds", "budgetMs"]),
     )
     .addOption(
-      new Option("--budget-madds <n>", "mean MAdds that the gate keeps to, for example 12e6").argParser(positive),
+      new Option("--budget-madds <n>", "mean MAdds that the gate keeps to, for example 12e6")
+        .argParser(positive)
+        .conflicts("budgetMs"),
+    )
+    .addOption(
+      new Option("--budget-ms <n>", "mean milliseconds an image that the gate keeps to on this device").argParser(
+        positive,
+      ),
     )
     .option("--top-k <n>", "labels an image", whole(1), 5)
     .addOption(deviceOption())
@@ -52,7 +60,8 @@ export function define(command: Command): void {
     .addHelpText(
       "after",
       `
-With --json one line an image. The exit code is 1 when any image could not be read.
+With --json one line an image. The first --budget-ms on a device measures it, for about a second.
+The exit code is 1 when any image could not be read.
 
 Examples:
   dsnet predict cat.jpg dog.png --model cifar10.safetensors
@@ -77,13 +86,14 @@ Examples:
 export async function predict(
   network: Pick<Network, "classify">,
   files: readonly string[],
-  { width, budgetMadds, topK }: Pick<Options, "width" | "budgetMadds" | "topK">,
+  { width, budgetMadds, budgetMs, topK }: Pick<Options, "width" | "budgetMadds" | "budgetMs" | "topK">,
   terminal: Terminal,
 ): Promise<Prediction[]> {
   const options = {
     topK,
     ...(width !== undefined && { width }),
     ...(budgetMadds !== undefined && { budget: { madds: budgetMadds } }),
+    ...(budgetMs !== undefined && { budget: { ms: budgetMs } }),
   };
   const predictions: Prediction[] = [];
   for (const [i, file] of files.entries()) {

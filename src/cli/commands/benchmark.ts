@@ -1,0 +1,121 @@
+/** `dsnet benchmark`: time of every width and of the gate, against what MAdds promise and what this core can do. */
+import { existsSync } from "node:fs";
+import { cpus } from "node:os";
+import type { Command } from "commander";
+import { openBackend } from "../../backend/open.js";
+import { UsageError } from "../../errors.js";
+import { type Benchmark, benchmark } from "../../evaluate/benchmark.js";
+import { writeFileAtomic } from "../../io/files-node.js";
+import { type ModelFile, selectTensors } from "../../io/model-file.js";
+import { readModelFile } from "../../io/model-file-node.js";
+import { build } from "../../models/build.js";
+import { networkOf } from "../../models/file.js";
+import { listModels, modelSpec } from "../../models/registry.js";
+import { allocSpan, initState, readState } from "../../models/state.js";
+import { renderBenchmark, TIME_COLUMNS, timeCells, timeSentences } from "../../report/time.js";
+import { type Device, deviceOption, type FixedWidth, fixedWidth, jsonOption, whole } from "../options.js";
+import { table } from "../table.js";
+import { Terminal } from "../terminal.js";
+import { formatCount } from "../units.js";
+
+interface Options {
+  batch: number;
+  rounds: number;
+  /** True: given without a width. */
+  layers?: FixedWidth | true;
+  output?: string;
+  device: Device;
+  threads: number;
+  json?: boolean;
+}
+
+export function define(command: Command): void {
+  command
+    .argument("<model>", "model file, or name in the registry: random weights then")
+    .option("--batch <n>", "images a call", whole(1), 1)
+    .option("--rounds <n>", "samples of each row", whole(1), 50)
+    .option("--layers [width]", "also every layer at a width: its number, smallest or largest (default)", fixedWidth)
+    .option("-o, --output <file>", "write a page with the picture: time against MAdds")
+    .addOption(deviceOption())
+    .option("--threads <n>", "kernel threads; 0: as many as cores", whole(0), 1)
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      `
+The rows take turns in every round, so that a busy moment hurts all alike. The peak is the best matrix product that
+these kernels reach here on as many threads. Dynamic is the mean over the routes that the model's calibration table
+has at λ = 0, without a table over all candidates; the gate runs, with its choice forced.
+
+Examples:
+  dsnet benchmark ds_mbnet
+  dsnet benchmark runs/demo/best.safetensors --layers 0 --rounds 200
+  dsnet benchmark ds_mbnet_32 --device wasm -o time.html`,
+    )
+    .action(async (model: string, { json, output, device, threads, layers, ...options }: Options) => {
+      const terminal = new Terminal({ json });
+      const file = await modelFile(model);
+      const net = file === null ? build(modelSpec(model)) : networkOf(file);
+      const backend = await openBackend({ device, threads });
+      try {
+        const span = allocSpan(backend, net.layout.floats);
+        if (file === null) initState(backend, net, span, 0);
+        else readState(backend, net, span, selectTensors(file.tensors, "parameters"));
+        const result = benchmark(backend, net, span, {
+          ...options,
+          dynamic: net.gates.length > 0 && (file === null || file.candidates.length > 0),
+          calibration: file?.calibration,
+          ...(layers !== undefined && { layersAt: slotOf(layers) }),
+          onProgress: (done, total) => terminal.progress.update({ label: "benchmark", done, total }),
+        });
+        terminal.emit({ model, processor: cpus()[0]?.model, ...result });
+        terminal.print(benchmarkText(result, (text) => terminal.paint("bold", text)));
+        if (output !== undefined) {
+          const facts: [string, string][] = [
+            ["Model", model],
+            ["Processor", cpus()[0]?.model ?? "unknown"],
+            ["Measured", `${new Date().toISOString().slice(0, 16).replace("T", " ")} UTC`],
+          ];
+          const html = renderBenchmark(`dsnet: time of ${model}`, facts, result);
+          await writeFileAtomic(output, new TextEncoder().encode(html));
+          terminal.print(`\nwrote ${output}`);
+        }
+      } finally {
+        terminal.end();
+        backend.dispose();
+      }
+    });
+}
+
+/** Null for a name in the registry. */
+async function modelFile(model: string): Promise<ModelFile | null> {
+  if (listModels().includes(model)) return null;
+  if (existsSync(model)) return readModelFile(model);
+  throw new UsageError(`expected a model file or one of ${listModels().join(", ")}; there is no file ${model}`);
+}
+
+const slotOf = (width: FixedWidth | true) => (width === true ? "largest" : width === "smallest" ? 0 : width);
+
+export function benchmarkText(b: Benchmark, heading?: (text: string) => string): string {
+  const columns = (titles: readonly string[]) =>
+    titles.map((title, i) => (i === 0 ? { title } : { title, align: "right" as const }));
+  const parts = [table(columns(TIME_COLUMNS), timeCells(b), heading)];
+  if (b.layers) {
+    const total = b.layers.rows.reduce((sum, { ms }) => sum + ms, 0);
+    parts.push(
+      table(
+        columns([`layer at ${b.layers.route}`, "calls", "MAdds", "µs", "% of time", "GMAC/s"]),
+        b.layers.rows.map(({ name, calls, madds, ms, gmacs }) => [
+          name,
+          `${calls}`,
+          formatCount(madds),
+          (1000 * ms).toFixed(1),
+          ((100 * ms) / total).toFixed(1),
+          madds > 0 ? gmacs.toFixed(1) : "",
+        ]),
+        heading,
+      ),
+    );
+  }
+  parts.push(timeSentences(b).join("\n"));
+  return parts.join("\n\n");
+}

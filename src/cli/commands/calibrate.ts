@@ -1,0 +1,85 @@
+/** `dsnet calibrate`: the table that budgets are kept by, measured on labelled images and stored in the model file. */
+import { type Command, Option } from "commander";
+import { type CalibrateResult, calibrate } from "../../train/index.js";
+import { type Device, deviceOption, jsonOption, threadsOption, whole } from "../options.js";
+import { printable, table } from "../table.js";
+import { Terminal } from "../terminal.js";
+import { formatCount, formatMadds } from "../units.js";
+
+interface Options {
+  data: string;
+  split: string;
+  output?: string;
+  batchSize: number;
+  device: Device;
+  threads: number;
+  json?: boolean;
+}
+
+export function define(command: Command): void {
+  command
+    .argument("<model>", "model file with a trained gate")
+    .requiredOption("--data <path>", "folder or archive with the images, or mnist")
+    .addOption(new Option("--split <name>", "which part of the data").choices(["val", "train"]).default("val"))
+    .option("-o, --output <file>", "model file to write; default: the model itself")
+    .option("--batch-size <n>", "images a step", whole(1), 128)
+    .addOption(deviceOption())
+    .addOption(threadsOption())
+    .addOption(jsonOption())
+    .addHelpText(
+      "after",
+      `
+Measures what each setting of the knob λ costs and how accurate it is, for --budget-madds, and how long this device
+takes at each width, for --budget-ms (kept in the user's cache, for these --device and --threads). Take images that
+neither the weights nor the gate have learnt from.
+
+Examples:
+  dsnet calibrate runs/demo/best.safetensors --data mnist
+  dsnet calibrate cifar10.safetensors --data cifar-10-binary.tar.gz -o calibrated.safetensors`,
+    )
+    .action(async (model: string, { json, ...options }: Options) => {
+      const terminal = new Terminal({ json });
+      const result = await calibrate(model, {
+        ...options,
+        onProgress: (done, total) => terminal.progress.update({ label: "calibrate", done, total, images: done }),
+        onWarning: (message) => terminal.warn(message),
+      });
+      terminal.emit(result);
+      terminal.print(calibrationText(result, (text) => terminal.paint("bold", text)));
+      terminal.end();
+    });
+}
+
+/** Rows of the table that people are shown; the file has all. */
+const ROWS = 12;
+
+export function calibrationText(
+  { model, images, table: points, candidates }: CalibrateResult,
+  heading?: (text: string) => string,
+): string {
+  const right = (title: string) => ({ title, align: "right" as const });
+  const rows = Math.min(ROWS, points.length);
+  const shown = Array.from(
+    { length: rows },
+    (_, i) => points[Math.round((i * (points.length - 1)) / (rows - 1 || 1))]!,
+  );
+  return [
+    table(
+      [right("MAdds"), right("ms"), right("top-1 %"), right("λ")],
+      shown.map(({ lambda, madds, accuracy, shares }) => [
+        formatMadds(madds),
+        shares!.reduce((sum, share, k) => sum + share * candidates[k]!.ms, 0).toFixed(3),
+        (100 * accuracy).toFixed(2),
+        lambda.toPrecision(3),
+      ]),
+      heading,
+    ),
+    table(
+      [right("width"), right("MAdds"), right("ms")],
+      candidates.map(({ width, madds, ms }) => [`${width}`, formatMadds(madds), ms.toFixed(3)]),
+      heading,
+    ),
+    `${formatCount(images)} images; MAdds and ms are the mean of one image, the gate included. ` +
+      `${rows} of ${points.length} settings shown.\nwrote ${printable(model)}`,
+  ].join("\n\n");
+}

@@ -1,0 +1,40 @@
+/** Measuring time: tasks take turns, so that whatever slows the machine down for a while slows all of them alike. */
+
+export interface TimingOptions {
+  rounds: number;
+  /** A sample repeats its task until about this long has passed; 0: each sample is one call. */
+  sampleMs?: number;
+  onRound?: (done: number) => void;
+}
+
+/** Milliseconds of one call, [task][round]. A first round warms up and is not counted. */
+export function timeInTurns(tasks: readonly (() => void)[], options: TimingOptions): Float64Array[] {
+  const { rounds, sampleMs = 0, onRound } = options;
+  const repeats = tasks.map((task) => {
+    task();
+    return Math.max(1, Math.min(1000, Math.ceil(sampleMs / clock(task, 1))));
+  });
+  const times = tasks.map(() => new Float64Array(rounds));
+  for (let round = 0; round < rounds; round++) {
+    tasks.forEach((task, i) => {
+      times[i]![round] = clock(task, repeats[i]!);
+    });
+    onRound?.(round + 1);
+  }
+  return times;
+}
+
+function clock(task: () => void, repeats: number): number {
+  const started = performance.now();
+  for (let i = 0; i < repeats; i++) task();
+  return (performance.now() - started) / repeats;
+}
+
+/** The value below which a share `q` (0..1) of the values lies, interpolated; the median at 0.5. */
+export function quantile(values: ArrayLike<number>, q: number): number {
+  const sorted = Float64Array.from(values).sort();
+  const at = q * (sorted.length - 1);
+  const below = Math.floor(at);
+  const next = sorted[Math.min(below + 1, sorted.length - 1)]!;
+  return sorted[below]! + (at - below) * (next - sorted[below]!);
+}

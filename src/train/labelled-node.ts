@@ -1,0 +1,82 @@
+/** A model file with labelled images to run it on: what evaluating and calibrating start from. */
+import type { Backend } from "../backend/backend.js";
+import { openBackend } from "../backend/open.js";
+import type { Loader } from "../data/loader.js";
+import { openLoader } from "../data/loader-node.js";
+import { openData } from "../data/open-node.js";
+import { DataError, UncalibratedError, UsageError } from "../errors.js";
+import { type ModelFile, selectTensors } from "../io/model-file.js";
+import { readModelFile } from "../io/model-file-node.js";
+import type { Supernet } from "../models/build.js";
+import { networkOf } from "../models/file.js";
+import { allocSpan, readState } from "../models/state.js";
+
+export interface LabelledOptions {
+  /** Folder, archive, or `mnist`. */
+  data: string;
+  /** Which part of the data. Default `val`. */
+  split?: string;
+  /** Images a call of the engine. Default 100. */
+  batchSize?: number;
+  device?: "auto" | "native" | "wasm";
+  threads?: number;
+  workers?: number;
+  onProgress?: (images: number, total: number) => void;
+  onWarning?: (message: string) => void;
+}
+
+export interface Labelled {
+  file: ModelFile;
+  net: Supernet;
+  backend: Backend;
+  /** The weights. */
+  span: number;
+  loader: Loader;
+}
+
+/**
+ * Opens both, runs `use` and closes them. Throws UncalibratedError where norm statistics of a width were never measured,
+ * DataError where the images have other classes than the model.
+ */
+export async function withLabelled<T>(
+  model: string,
+  options: LabelledOptions,
+  use: (opened: Labelled) => Promise<T>,
+): Promise<T> {
+  const { data, split = "val", batchSize = 100, device = "auto", threads = 0, workers = 0 } = options;
+  if (split !== "val" && split !== "train") throw new UsageError(`split: expected val or train, got ${split}`);
+  const file = await readModelFile(model);
+  const net = networkOf(file);
+  const calibrated = new Set(file.calibrated ?? []);
+  const missing = Array.from({ length: net.widths }, (_, k) => k).filter((k) => !calibrated.has(k));
+  if (net.norms.some((norm) => norm.kind === "bn") && missing.length > 0) {
+    throw new UncalibratedError(
+      `${model}: widths ${missing.join(", ")} have no measured norm statistics, so they cannot be evaluated. ` +
+        "It is a checkpoint of an unfinished run: finish it with dsnet train --resume.",
+    );
+  }
+  const channels = net.spec.input.channels;
+  const opened = await openData(data, { channels, ...(options.onWarning && { onWarning: options.onWarning }) });
+  const dataset = opened[split];
+  if (dataset.classNames.join("\n") !== file.classes.join("\n")) {
+    throw new DataError(
+      `${data}: expected the model's classes (${short(file.classes)}), got ${short(dataset.classNames)}`,
+    );
+  }
+  const loader = openLoader(dataset, { batchSize, input: file.preprocessing, workers });
+  let backend: Backend | undefined;
+  try {
+    backend = await openBackend({ device, threads });
+    const span = allocSpan(backend, net.layout.floats);
+    readState(backend, net, span, selectTensors(file.tensors, "parameters"));
+    return await use({ file, net, backend, span, loader });
+  } finally {
+    await loader.close();
+    backend?.dispose();
+  }
+}
+
+function short(names: readonly string[]): string {
+  const shown = names.slice(0, 4).join(", ");
+  return `${names.length}: ${shown}${names.length > 4 ? ", ..." : ""}`;
+}

@@ -1,0 +1,158 @@
+/** `dsnet calibrate`, `predict` with a budget, and `dsnet benchmark`, as processes. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { openData } from "../../src/data/index.js";
+import type { Evaluation } from "../../src/evaluate/evaluate.js";
+import { decodeModel, encodeModel } from "../../src/io/model-file.js";
+import type { CalibrateResult } from "../../src/train/index.js";
+import { idxImages, idxLabels, png, temporaryFolder, writeTree } from "../data/support.js";
+import { sampleModel } from "../support/model.js";
+
+const main = fileURLToPath(new URL("../../src/cli/main.js", import.meta.url));
+const folder = temporaryFolder();
+const at = (name: string) => join(folder, name);
+
+const labels = (n: number) => idxLabels(Array.from({ length: n }, (_, i) => (i * 3) % 10));
+const data = writeTree(at("data"), {
+  "train-images-idx3-ubyte": idxImages(20, 28, 28, 100),
+  "train-labels-idx1-ubyte": labels(20),
+  "t10k-images-idx3-ubyte": idxImages(60, 28, 28),
+  "t10k-labels-idx1-ubyte": labels(60),
+});
+const { calibration: _, ...uncalibrated } = await sampleModel();
+const sample = { ...uncalibrated, classes: [...(await openData(data, { channels: 1 })).val.classNames] };
+const image = at("image.png");
+writeFileSync(image, png(1, 28, 28, 1));
+
+function dsnet(...args: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
+  const env = { ...process.env, DEBUG: "", NO_COLOR: "1", FORCE_COLOR: "", XDG_CACHE_HOME: at("cache") };
+  return new Promise((resolve) => {
+    execFile(process.execPath, [main, ...args], { env }, (error, stdout, stderr) =>
+      resolve({ status: error ? Number(error.code) : 0, stdout, stderr }),
+    );
+  });
+}
+
+describe("dsnet calibrate", () => {
+  const model = at("model.safetensors");
+  const one = ["--threads", "1"];
+
+  it("stores what val finds: at λ = 0, and where one width takes all", async () => {
+    writeFileSync(model, encodeModel(sample));
+    const { status, stdout, stderr } = await dsnet("calibrate", model, "--data", data, "--json", ...one);
+    assert.deepEqual([status, stderr], [0, ""]);
+    const result: CalibrateResult = JSON.parse(stdout);
+    const { calibration: table, ...rest } = decodeModel(new Uint8Array(readFileSync(model)));
+    assert.deepEqual(rest, decodeModel(encodeModel(sample)), "nothing else has changed");
+    assert.deepEqual(table, result.table);
+    assert.deepEqual([result.model, result.images], [model, 60]);
+    assert.ok(table!.length > 5);
+    table!.slice(1).forEach((point, i) => {
+      assert.ok(point.lambda > table![i]!.lambda && point.madds < table![i]!.madds);
+    });
+    for (const { madds, shares } of table!) {
+      const mean = shares!.reduce((sum, share, k) => sum + share * result.candidates[k]!.madds, 0);
+      assert.ok(Math.abs(mean - madds) < 1e-6 * madds);
+    }
+    const found: Evaluation = JSON.parse((await dsnet("val", model, "--data", data, "--json", ...one)).stdout);
+    const row = (kind: string, width?: number) => found.rows.find((r) => r.kind === kind && r.width === width)!;
+    const dynamic = table!.findLast(({ lambda }) => lambda <= 0)!;
+    const close = (a: number, b: number) => assert.ok(Math.abs(a - b) <= 1e-9 * Math.abs(b), `${a} is not ${b}`);
+    close(dynamic.madds, row("dynamic").madds!);
+    close(dynamic.accuracy, row("dynamic").accuracy!);
+    close(table![0]!.accuracy, row("width", 5).accuracy!);
+    close(table!.at(-1)!.accuracy, row("width", 0).accuracy!);
+    found.dynamic!.routes.overall.forEach((count, k) => {
+      close(dynamic.shares![k]!, count / 60);
+    });
+  });
+
+  it("makes budgets in ms known here, which predict keeps to", async () => {
+    assert.equal(readdirSync(at("cache/dsnet")).length, 1);
+    const asked = (ms: string) => dsnet("predict", image, "--model", model, "--budget-ms", ms, "--json", ...one);
+    const { status, stdout } = await asked("1e6");
+    assert.equal(status, 0);
+    assert.equal(JSON.parse(stdout).route.length, 1);
+    const refused = await asked("1e-6");
+    assert.equal(refused.status, 2);
+    assert.match(
+      refused.stderr,
+      /^error\[ERR_USAGE\]: budget: 0\.000001 ms cannot be reached; .* takes [\d.]+ to [\d.]+/,
+    );
+    assert.equal(readdirSync(at("cache/dsnet")).length, 1, "it was measured again");
+    const both = await dsnet("predict", image, "--model", model, "--budget-ms", "1", "--budget-madds", "1e6");
+    assert.deepEqual([both.status, both.stdout], [2, ""]);
+    assert.match(both.stderr, /cannot be used with/);
+  });
+
+  it("writes to another file if asked, and shows a table", async () => {
+    const before = readFileSync(model);
+    const output = at("other.safetensors");
+    const { status, stdout } = await dsnet("calibrate", model, "--data", data, "-o", output);
+    assert.equal(status, 0);
+    assert.match(stdout, /^ +MAdds +ms +top-1 % +λ\n/);
+    assert.match(stdout, /\nwidth +MAdds +ms\n +0 +395 k +\d/);
+    assert.match(stdout, /60 images; .*\nwrote .*other\.safetensors\n$/);
+    assert.deepEqual(readFileSync(model), before);
+    assert.ok(decodeModel(new Uint8Array(readFileSync(output))).calibration);
+  });
+
+  it("refuses a model without a gate and other classes, and leaves the file alone", async () => {
+    const gateless = at("gateless.safetensors");
+    const foreign = at("foreign.safetensors");
+    writeFileSync(gateless, encodeModel({ ...sample, candidates: [] }));
+    writeFileSync(foreign, encodeModel({ ...sample, classes: sample.classes.map((name) => `${name}?`) }));
+    for (const [file, reason] of [
+      [gateless, /expected a model with one trained gate/],
+      [foreign, /expected the model's classes/],
+    ] as const) {
+      const before = readFileSync(file);
+      const { status, stdout, stderr } = await dsnet("calibrate", file, "--data", data);
+      assert.notEqual(status, 0);
+      assert.equal(stdout, "");
+      assert.match(stderr, reason);
+      assert.deepEqual(readFileSync(file), before);
+    }
+  });
+});
+
+describe("dsnet benchmark", { concurrency: 3 }, () => {
+  it("takes a name, prints tables, and draws a page", async () => {
+    const page = at("time.html");
+    const { status, stdout, stderr } = await dsnet("benchmark", "ds_mbnet_28", "--rounds", "2", "--layers", "-o", page);
+    assert.deepEqual([status, stderr], [0, ""]);
+    assert.match(stdout, /^what +MAdds \(M\) +median ms +p90 ms +GMAC\/s +% of peak +faster +by MAdds +delivered\n/);
+    assert.match(stdout, /\ndynamic +[\d.]+/);
+    assert.match(stdout, /\nlayer at 5 +calls +MAdds +µs/);
+    assert.match(stdout, /\nclassifier +1 +2,720/);
+    assert.match(stdout, /1 thread, batch 1; 2 rounds/);
+    assert.match(readFileSync(page, "utf8"), /<h3>Time against MAdds<\/h3>/);
+  });
+
+  it("takes a file, and with --json says all in JSON", async () => {
+    const model = at("timed.safetensors");
+    writeFileSync(model, encodeModel({ ...sample, candidates: [] }));
+    const flags = ["--rounds", "2", "--batch", "3", "--layers", "0", "--device", "wasm", "--threads", "2", "--json"];
+    const { status, stdout } = await dsnet("benchmark", model, ...flags);
+    assert.equal(status, 0);
+    const found = JSON.parse(stdout);
+    assert.deepEqual([found.model, found.kernels, found.threads, found.batch], [model, "wasm-simd128", 2, 3]);
+    assert.deepEqual([found.rows.length, found.gate, found.layers.route], [6, null, 0]); // its gate is not trained
+  });
+
+  it("refuses what is no model, no width and no number", async () => {
+    for (const [args, reason] of [
+      [["nope"], /expected a model file or one of ds_mbnet.*; there is no file nope/],
+      [["ds_mbnet_28", "--layers", "6"], /expected widths from 0 to 5 or largest, got 6/],
+      [["ds_mbnet_28", "--rounds", "0"], /Expected a whole number ≥ 1/],
+    ] as const) {
+      const { status, stdout, stderr } = await dsnet("benchmark", ...args);
+      assert.deepEqual([status, stdout], [2, ""]);
+      assert.match(stderr, reason);
+    }
+  });
+});
