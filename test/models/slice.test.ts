@@ -4,38 +4,28 @@ import { after, describe, it } from "node:test";
 import { nativeIsas } from "../../src/backend/native.js";
 import { openBackend } from "../../src/backend/open.js";
 import { madds, parameterCount } from "../../src/cost/madds.js";
-import { load } from "../../src/index.js";
 import { float32Tensor } from "../../src/io/float32.js";
-import { encodeModel, type ModelFile } from "../../src/io/model-file.js";
+import type { ModelFile } from "../../src/io/model-file.js";
 import { build } from "../../src/models/build.js";
 import { sliceModel } from "../../src/models/slice.js";
 import { checkSpec, type ModelSpec } from "../../src/models/spec.js";
 import type { Slot } from "../../src/nn/width.js";
-import { gateWithin, randomImages, randomModel, smallSpecs } from "../support/networks.js";
+import { gateWithin, randomImages, smallSpecs } from "../support/networks.js";
+import { fileOf, logitsOf } from "../support/slices.js";
 
 const N = 3;
 
 const backend = await openBackend({ device: "wasm", threads: 1 });
 after(() => backend.dispose());
 
-const fileOf = (spec: ModelSpec, seed = 0) => randomModel(backend, spec, seed);
 const specOf = ({ model }: ModelFile) => model.spec as ModelSpec;
-
-async function logitsOf(file: ModelFile, device: "native" | "wasm", images: Float32Array, slots: readonly Slot[]) {
-  const network = await load(encodeModel(file), { device, threads: 1 });
-  try {
-    return slots.map((width) => network.run(images, { width }));
-  } finally {
-    network.dispose();
-  }
-}
 
 for (const device of ["native", "wasm"] as const) {
   const skip = device === "native" && nativeIsas().length === 0 && "the native addon is not built";
   describe(`a slice, ${device}`, { skip }, () => {
     for (const [seed, spec] of [...smallSpecs, gateWithin].entries()) {
       it(`${spec.description}: every width is the bits of a network of its own`, async () => {
-        const file = fileOf(spec, seed);
+        const file = fileOf(backend, spec, seed);
         const images = randomImages(spec, N, seed);
         const whole = await logitsOf(file, device, images, file.calibrated);
         for (const [i, slot] of file.calibrated.entries()) {
@@ -52,7 +42,7 @@ for (const device of ["native", "wasm"] as const) {
 describe("a slice", () => {
   for (const [seed, spec] of [...smallSpecs, gateWithin].entries()) {
     it(`${spec.description}: has one width, no gate, and the weights and costs of that width alone`, () => {
-      const file = fileOf(spec, seed);
+      const file = fileOf(backend, spec, seed);
       const net = build(spec);
       const heads = net.layout.params.filter(({ role }) => role.startsWith("gate")).reduce((sum, p) => sum + p.size, 0);
       let last = 0;
@@ -73,7 +63,7 @@ describe("a slice", () => {
   }
 
   it("keeps the tensors' names, and splits a stage that changes its width on the way", () => {
-    const plain = fileOf(smallSpecs[0]!);
+    const plain = fileOf(backend, smallSpecs[0]!);
     const { tensors } = sliceModel(plain, 2);
     const unnumbered = (names: Iterable<string>) =>
       new Set([...names].map((name) => name.replace(/aux_bn\.\d+/, "aux_bn")));
@@ -83,7 +73,7 @@ describe("a slice", () => {
     assert.deepEqual(unnumbered(tensors.keys()), names);
     const norm = "blocks.1.residual_blocks.0.bn2.aux_bn";
     assert.deepEqual(tensors.get(`${norm}.0.running_mean`), plain.tensors.get(`${norm}.2.running_mean`));
-    const within = fileOf(gateWithin);
+    const within = fileOf(backend, gateWithin);
     const stages = (slot: Slot) =>
       specOf(sliceModel(within, slot)).stages.map(({ repeat, stride, widths }) => ({
         ...{ repeat, stride, width: widths[0] },
@@ -98,7 +88,7 @@ describe("a slice", () => {
   });
 
   it("keeps classes and preprocessing, and nothing of the gate, the training or the whole network's figures", () => {
-    const file = fileOf(smallSpecs[0]!);
+    const file = fileOf(backend, smallSpecs[0]!);
     const tensors = new Map(file.tensors);
     for (const [name, tensor] of file.tensors) tensors.set(`ema.${name}`, tensor).set(`optimizer.${name}`, tensor);
     const slice = sliceModel(
@@ -126,7 +116,7 @@ describe("a slice", () => {
   });
 
   it("of a slice is the same again", () => {
-    const slice = sliceModel(fileOf(gateWithin), 2);
+    const slice = sliceModel(fileOf(backend, gateWithin), 2);
     const again = sliceModel(slice, "largest");
     assert.deepEqual(again.tensors, slice.tensors);
     assert.deepEqual(specOf(again).stages, specOf(slice).stages);
@@ -136,7 +126,7 @@ describe("a slice", () => {
     const [, , odd] = smallSpecs;
     const stages = odd!.stages.map(({ gates: _, ...stage }) => stage);
     const spec: ModelSpec = { ...odd!, attention: 0, candidates: null, stages };
-    const file = fileOf(spec);
+    const file = fileOf(backend, spec);
     const images = randomImages(spec, N, 1);
     // Where nothing chooses there is slot 0, and the widest.
     assert.deepEqual(file.calibrated, [0, "largest"]);
@@ -151,7 +141,7 @@ describe("a slice", () => {
 });
 
 describe("slicing refuses", () => {
-  const file = fileOf(smallSpecs[0]!);
+  const file = fileOf(backend, smallSpecs[0]!);
 
   it("a width that is not there", () => {
     for (const slot of [4, -1, 0.5, "smallest" as never]) {
