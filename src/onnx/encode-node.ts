@@ -1,7 +1,7 @@
 /** OnnxModel → the bytes of an .onnx file: protobuf messages, by the field numbers of the public format (onnx.proto). */
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import type { OnnxModel } from "./export.js";
-import type { Attribute, Constant, Graph, Node, Value } from "./graph.js";
+import { type Attribute, type Constant, Graph, type Node, type Value } from "./graph.js";
 
 const IR_VERSION = 8;
 const OPSET = 17;
@@ -25,104 +25,92 @@ const FIELDS = {
 const ELEMENTS = { float32: 1, int64: 7 };
 const ATTRIBUTES = { float: 1, int: 2, graph: 5, ints: 7 };
 
-/** Chunks of the file, in order. Weights are views, not copies: they may be gigabytes. */
-export function encodeOnnx({ name, graph, inputs, metadata }: OnnxModel): Uint8Array[] {
-  const constants = graph.file.constants.flatMap(constantChunks);
-  const body = new BinaryWriter();
-  writeGraph(body, graph, name);
-  for (const input of inputs) message(body, FIELDS.graph.input, () => writeValue(body, input));
-  const graphChunks = [body.finish(), ...constants];
-  const head = new BinaryWriter();
-  int(head, FIELDS.model.irVersion, IR_VERSION);
-  text(head, FIELDS.model.producer, "dsnet");
-  message(head, FIELDS.model.opset, () => int(head, FIELDS.opset.version, OPSET));
-  for (const [key, value] of metadata) {
-    message(head, FIELDS.model.metadata, () => {
-      text(head, FIELDS.entry.key, key);
-      text(head, FIELDS.entry.value, value);
-    });
-  }
-  const bytes = graphChunks.reduce((sum, chunk) => sum + chunk.length, 0);
-  head.tag(FIELDS.model.graph, WireType.LengthDelimited).uint32(bytes);
-  return [head.finish(), ...graphChunks];
+/** Pieces of a file, in order. Weights are views, not copies: they may be gigabytes. */
+type Chunks = Uint8Array[];
+
+export function encodeOnnx({ name, graph, inputs, metadata }: OnnxModel): Chunks {
+  const fields = FIELDS.model;
+  return [
+    int(fields.irVersion, IR_VERSION),
+    text(fields.producer, "dsnet"),
+    ...message(fields.opset, [int(FIELDS.opset.version, OPSET)]),
+    ...[...metadata].flatMap(([key, value]) =>
+      message(fields.metadata, [text(FIELDS.entry.key, key), text(FIELDS.entry.value, value)]),
+    ),
+    ...message(fields.graph, [
+      ...encodeGraph(graph, name),
+      ...inputs.flatMap((input) => message(FIELDS.graph.input, encodeValue(input))),
+    ]),
+  ];
 }
 
-/** A field of a graph. */
-function constantChunks({ name, dims, data }: Constant): Uint8Array[] {
-  const tensor = new BinaryWriter();
-  for (const dim of dims) int(tensor, FIELDS.tensor.dim, dim);
-  int(tensor, FIELDS.tensor.element, data instanceof Float32Array ? ELEMENTS.float32 : ELEMENTS.int64);
-  text(tensor, FIELDS.tensor.name, name);
-  tensor.tag(FIELDS.tensor.bytes, WireType.LengthDelimited).uint32(data.byteLength);
-  const fields = tensor.finish();
-  const head = new BinaryWriter();
-  head.tag(FIELDS.graph.constant, WireType.LengthDelimited).uint32(fields.length + data.byteLength);
-  return [head.finish(), fields, new Uint8Array(data.buffer, data.byteOffset, data.byteLength)];
+function encodeGraph({ nodes, constants, outputs }: Graph, name: string): Chunks {
+  const fields = FIELDS.graph;
+  return [
+    ...nodes.flatMap((node) => message(fields.node, encodeNode(node))),
+    text(fields.name, name),
+    ...constants.flatMap((constant) => message(fields.constant, encodeConstant(constant))),
+    ...outputs.flatMap((output) => message(fields.output, encodeValue(output))),
+  ];
 }
 
-function writeGraph(writer: BinaryWriter, { nodes, outputs }: Graph, name: string): void {
-  for (const node of nodes) message(writer, FIELDS.graph.node, () => writeNode(writer, node));
-  text(writer, FIELDS.graph.name, name);
-  for (const output of outputs) message(writer, FIELDS.graph.output, () => writeValue(writer, output));
+function encodeNode({ op, inputs, outputs, attributes }: Node): Chunks {
+  const fields = FIELDS.node;
+  return [
+    ...inputs.map((input) => text(fields.input, input)),
+    ...outputs.map((output) => text(fields.output, output)),
+    text(fields.name, outputs[0]!),
+    text(fields.op, op),
+    ...Object.entries(attributes).flatMap(([name, value]) => message(fields.attribute, encodeAttribute(name, value))),
+  ];
 }
 
-function writeNode(writer: BinaryWriter, { op, inputs, outputs, attributes }: Node): void {
-  for (const input of inputs) text(writer, FIELDS.node.input, input);
-  for (const output of outputs) text(writer, FIELDS.node.output, output);
-  text(writer, FIELDS.node.name, outputs[0]!);
-  text(writer, FIELDS.node.op, op);
-  for (const [name, attribute] of Object.entries(attributes)) {
-    message(writer, FIELDS.node.attribute, () => writeAttribute(writer, name, attribute));
-  }
-}
-
-function writeAttribute(writer: BinaryWriter, name: string, attribute: Attribute): void {
+function encodeAttribute(name: string, value: Attribute): Chunks {
   const fields = FIELDS.attribute;
-  text(writer, fields.name, name);
-  let type: keyof typeof ATTRIBUTES;
-  if (typeof attribute === "number") {
-    type = "int";
-    int(writer, fields.int, attribute);
-  } else if ("float" in attribute) {
-    type = "float";
-    writer.tag(fields.float, WireType.Bit32).float(attribute.float);
-  } else if ("nodes" in attribute) {
-    type = "graph";
-    message(writer, fields.graph, () => writeGraph(writer, attribute, name));
-  } else {
-    type = "ints";
-    for (const value of attribute) int(writer, fields.ints, value);
+  const typed = (type: keyof typeof ATTRIBUTES, chunks: Chunks) => [
+    text(fields.name, name),
+    ...chunks,
+    int(fields.type, ATTRIBUTES[type]),
+  ];
+  if (typeof value === "number") return typed("int", [int(fields.int, value)]);
+  if (value instanceof Graph) return typed("graph", message(fields.graph, encodeGraph(value, name)));
+  if ("float" in value) {
+    return typed("float", [new BinaryWriter().tag(fields.float, WireType.Bit32).float(value.float).finish()]);
   }
-  int(writer, fields.type, ATTRIBUTES[type]);
-}
-
-function writeValue(writer: BinaryWriter, { name, type, dims }: Value): void {
-  text(writer, FIELDS.value.name, name);
-  message(writer, FIELDS.value.type, () =>
-    message(writer, FIELDS.type.tensor, () => {
-      int(writer, FIELDS.tensorType.element, ELEMENTS[type]);
-      message(writer, FIELDS.tensorType.shape, () => {
-        for (const dim of dims) {
-          message(writer, FIELDS.shape.dim, () => {
-            if (typeof dim === "number") int(writer, FIELDS.dim.value, dim);
-            else text(writer, FIELDS.dim.open, dim);
-          });
-        }
-      });
-    }),
+  return typed(
+    "ints",
+    value.map((number) => int(fields.ints, number)),
   );
 }
 
-function message(writer: BinaryWriter, field: number, write: () => void): void {
-  writer.tag(field, WireType.LengthDelimited).fork();
-  write();
-  writer.join();
+function encodeConstant({ name, dims, data }: Constant): Chunks {
+  const fields = FIELDS.tensor;
+  return [
+    ...dims.map((dim) => int(fields.dim, dim)),
+    int(fields.element, data instanceof Float32Array ? ELEMENTS.float32 : ELEMENTS.int64),
+    text(fields.name, name),
+    ...message(fields.bytes, [new Uint8Array(data.buffer, data.byteOffset, data.byteLength)]),
+  ];
 }
 
-function int(writer: BinaryWriter, field: number, value: number): void {
-  writer.tag(field, WireType.Varint).int64(value);
+function encodeValue({ name, type, dims }: Value): Chunks {
+  const shape = dims.flatMap((dim) =>
+    message(FIELDS.shape.dim, [typeof dim === "number" ? int(FIELDS.dim.value, dim) : text(FIELDS.dim.open, dim)]),
+  );
+  const tensor = [int(FIELDS.tensorType.element, ELEMENTS[type]), ...message(FIELDS.tensorType.shape, shape)];
+  return [text(FIELDS.value.name, name), ...message(FIELDS.value.type, message(FIELDS.type.tensor, tensor))];
 }
 
-function text(writer: BinaryWriter, field: number, value: string): void {
-  writer.tag(field, WireType.LengthDelimited).string(value);
+/** A field of nested ones, or of bytes. */
+function message(field: number, chunks: Chunks): Chunks {
+  const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+  return [new BinaryWriter().tag(field, WireType.LengthDelimited).uint32(bytes).finish(), ...chunks];
+}
+
+function int(field: number, value: number): Uint8Array {
+  return new BinaryWriter().tag(field, WireType.Varint).int64(value).finish();
+}
+
+function text(field: number, value: string): Uint8Array {
+  return new BinaryWriter().tag(field, WireType.LengthDelimited).string(value).finish();
 }

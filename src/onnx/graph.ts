@@ -1,4 +1,5 @@
 /** An ONNX graph while it is written down: nodes, weights, names. Knows no layer and no width; encode-node.ts makes bytes of it. */
+import { UsageError } from "../errors.js";
 
 /** A whole number, a list of them, a graph, or a float. */
 export type Attribute = number | readonly number[] | Graph | { readonly float: number };
@@ -24,12 +25,26 @@ export interface Value {
   readonly dims: readonly (number | string)[];
 }
 
+/** What all graphs of a file share: names, and the bytes of constants, of which one protobuf message can hold so many. */
+export interface File {
+  readonly names: Set<string>;
+  readonly limit: number;
+  bytes: number;
+}
+
+/** 2 GB less a share for the nodes. */
+const MOST_BYTES = 2 ** 31 - 2 ** 24;
+
+export function newFile(limit = MOST_BYTES): File {
+  return { names: new Set(), limit, bytes: 0 };
+}
+
 export class Graph {
   readonly nodes: Node[] = [];
+  readonly constants: Constant[] = [];
   outputs: readonly Value[] = [];
 
-  /** `file`: what all graphs of a file share. */
-  constructor(readonly file: { readonly constants: Constant[]; readonly names: Set<string> }) {}
+  constructor(readonly file: File) {}
 
   /** A name that nothing else in the file has. */
   unique(name: string): string {
@@ -46,10 +61,17 @@ export class Graph {
     return output;
   }
 
-  /** Constants lie in the main graph, which those below it see. */
+  /** A constant of this graph, which those below it see too. UsageError where the file cannot hold it. */
   constant(name: string, dims: readonly number[], data: Float32Array | BigInt64Array): string {
+    this.file.bytes += data.byteLength;
+    if (this.file.bytes > this.file.limit) {
+      throw new UsageError(
+        `the weights of all routes are more than an ONNX file can hold (${this.file.limit} bytes), each has its own copy: ` +
+          "export one at a time, with --width",
+      );
+    }
     const free = this.unique(name);
-    this.file.constants.push({ name: free, dims, data });
+    this.constants.push({ name: free, dims, data });
     return free;
   }
 

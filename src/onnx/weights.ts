@@ -1,5 +1,4 @@
 /** The weights of one width as constants: the prefixes that it uses, its batch norm multiplied into them. */
-import { UsageError } from "../errors.js";
 import { asFloat32 } from "../io/float32.js";
 import type { StoredTensor } from "../io/safetensors.js";
 import { prefix } from "../models/slice.js";
@@ -8,22 +7,14 @@ import type { Param } from "../nn/parameters.js";
 import type { Position } from "../nn/width.js";
 import type { Graph } from "./graph.js";
 
-/** What one protobuf message, and so an ONNX file without side files, can hold; the nodes get a share. */
-const MOST_BYTES = 2 ** 31 - 2 ** 24;
-
 export class Weights {
-  readonly #graph: Graph;
-  readonly #tensors: ReadonlyMap<string, StoredTensor>;
-  readonly #limit: number;
   readonly #known = new Map<string, string[]>();
-  #bytes = 0;
 
-  /** `graph`: any of the file; `tensors`: a model file's parameters; `limit`: bytes of all constants. */
-  constructor(graph: Graph, tensors: ReadonlyMap<string, StoredTensor>, limit = MOST_BYTES) {
-    this.#graph = graph;
-    this.#tensors = tensors;
-    this.#limit = limit;
-  }
+  /** `graph`: where the constants are to lie; `tensors`: a model file's parameters. */
+  constructor(
+    readonly graph: Graph,
+    readonly tensors: ReadonlyMap<string, StoredTensor>,
+  ) {}
 
   /** Names of a convolution's weight, and of its shift where it has one. `cin`: inputs of each filter. */
   conv(conv: Conv | Depthwise, norm: Norm | null, at: Position, cout: number, cin: number): string[] {
@@ -41,8 +32,8 @@ export class Weights {
     }
     const bias = "bias" in conv ? conv.bias : null;
     const shift = folded?.shift ?? (bias === null ? null : this.#values(bias, [cout]));
-    const names = [this.#constant(`${name}.weight`, dims, filters)];
-    if (shift !== null) names.push(this.#constant(`${name}.bias`, [cout], shift));
+    const names = [this.graph.constant(`${name}.weight`, dims, filters)];
+    if (shift !== null) names.push(this.graph.constant(`${name}.bias`, [cout], shift));
     this.#known.set(key, names);
     return names;
   }
@@ -52,7 +43,7 @@ export class Weights {
     const key = [norm.name, c].join(" ");
     const names =
       this.#known.get(key) ??
-      [norm.weight, norm.bias].map((param) => this.#constant(param.name, [c, 1, 1], this.#values(param, [c])));
+      [norm.weight, norm.bias].map((param) => this.graph.constant(param.name, [c, 1, 1], this.#values(param, [c])));
     this.#known.set(key, names);
     return names;
   }
@@ -68,17 +59,6 @@ export class Weights {
   }
 
   #values(param: Param, dims: readonly number[]): Float32Array {
-    return prefix(asFloat32(this.#tensors.get(param.name)!), param.fileShape, dims);
-  }
-
-  #constant(name: string, dims: readonly number[], data: Float32Array): string {
-    this.#bytes += data.byteLength;
-    if (this.#bytes > this.#limit) {
-      throw new UsageError(
-        `The weights of all routes exceed what an ONNX file can hold (${this.#limit} bytes), as each has its own copy. ` +
-          "Export single widths, with --width",
-      );
-    }
-    return this.#graph.constant(name, dims, data);
+    return prefix(asFloat32(this.tensors.get(param.name)!), param.fileShape, dims);
   }
 }

@@ -17,7 +17,7 @@ import { modelSpec } from "../../src/models/registry.js";
 import type { ModelSpec } from "../../src/models/spec.js";
 import { temporaryFolder } from "../data/support.js";
 import { sampleModel, stripes } from "../support/model.js";
-import { randomModel } from "../support/networks.js";
+import { fileOf } from "../support/slices.js";
 
 const sample = await sampleModel();
 const bytes = encodeModel(sample);
@@ -145,7 +145,7 @@ describe("classify", () => {
 
   it("a route has the bits and the cost of what the gates choose, and needs a width for each of them", async () => {
     const backend = await openBackend({ device: "wasm", threads: 1 });
-    const file = randomModel(backend, { ...modelSpec("ds_resnet"), input: { height: 16, width: 16, channels: 3 } }, 0);
+    const file = fileOf(backend, { ...modelSpec("ds_resnet"), input: { height: 16, width: 16, channels: 3 } }, 0);
     backend.dispose();
     const network = await load(encodeModel(file), { device: "wasm", threads: 1 });
     const image = { data: Uint8Array.from({ length: 768 }, (_, i) => (i * 37) % 256), width: 16, height: 16 };

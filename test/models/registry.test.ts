@@ -10,8 +10,8 @@ import { sliceModel } from "../../src/models/slice.js";
 import type { ModelSpec, StageSpec } from "../../src/models/spec.js";
 import type { Route } from "../../src/nn/width.js";
 import { Philox } from "../../src/random/philox.js";
-import { randomImages, randomModel } from "../support/networks.js";
-import { logitsOf } from "../support/slices.js";
+import { randomImages } from "../support/networks.js";
+import { fileOf, logitsOf } from "../support/slices.js";
 
 const backend = await openBackend({ device: "wasm", threads: 1 });
 after(() => backend.dispose());
@@ -38,7 +38,7 @@ for (const device of ["native", "wasm"] as const) {
       it(`${name}: every width, and routes through several gates, are the bits of a network of its own`, async () => {
         const spec = small(name);
         const { gates, widths } = build(spec);
-        const file = randomModel(backend, spec, 4);
+        const file = fileOf(backend, spec, 4);
         const images = randomImages(spec, 2, 4);
         const mixed = gates.length < 2 ? [] : mixedRoutes(name === "ds_resnet" ? 40 : 2, gates.length, widths);
         const routes: Route[] = [...file.calibrated, ...mixed];

@@ -11,8 +11,8 @@ import { sliceModel } from "../../src/models/slice.js";
 import { checkSpec, type ModelSpec } from "../../src/models/spec.js";
 import type { Route, Slot } from "../../src/nn/width.js";
 import { Philox } from "../../src/random/philox.js";
-import { gateWithin, randomImages, randomModel, smallSpecs } from "../support/networks.js";
-import { logitsOf } from "../support/slices.js";
+import { gateWithin, randomImages, smallSpecs } from "../support/networks.js";
+import { fileOf, logitsOf } from "../support/slices.js";
 
 const N = 3;
 
@@ -36,7 +36,7 @@ for (const device of ["native", "wasm"] as const) {
   describe(`a slice, ${device}`, { skip }, () => {
     for (const [seed, spec] of [...smallSpecs, gateWithin].entries()) {
       it(`${spec.description}: every width and route is the bits of a network of its own`, async () => {
-        const file = randomModel(backend, spec, seed);
+        const file = fileOf(backend, spec, seed);
         const images = randomImages(spec, N, seed);
         const routes: Route[] = [...file.calibrated, ...mixedRoutes(spec)];
         const whole = await logitsOf(file, device, images, routes);
@@ -54,7 +54,7 @@ for (const device of ["native", "wasm"] as const) {
 describe("a slice", () => {
   for (const [seed, spec] of [...smallSpecs, gateWithin].entries()) {
     it(`${spec.description}: has one width, no gate, and the weights and costs of that width alone`, () => {
-      const file = randomModel(backend, spec, seed);
+      const file = fileOf(backend, spec, seed);
       const net = build(spec);
       const heads = net.layout.params.filter(({ role }) => role.startsWith("gate")).reduce((sum, p) => sum + p.size, 0);
       let last = 0;
@@ -81,7 +81,7 @@ describe("a slice", () => {
   }
 
   it("keeps the tensors' names, and splits a stage that changes its width on the way", () => {
-    const plain = randomModel(backend, smallSpecs[0]!, 0);
+    const plain = fileOf(backend, smallSpecs[0]!);
     const { tensors } = sliceModel(plain, 2);
     const unnumbered = (names: Iterable<string>) =>
       new Set([...names].map((name) => name.replace(/aux_bn\.\d+/, "aux_bn")));
@@ -91,7 +91,7 @@ describe("a slice", () => {
     assert.deepEqual(unnumbered(tensors.keys()), names);
     const norm = "blocks.1.residual_blocks.0.bn2.aux_bn";
     assert.deepEqual(tensors.get(`${norm}.0.running_mean`), plain.tensors.get(`${norm}.2.running_mean`));
-    const within = randomModel(backend, gateWithin, 0);
+    const within = fileOf(backend, gateWithin);
     const stages = (slot: Slot) =>
       specOf(sliceModel(within, slot)).stages.map(({ repeat, stride, widths }) => ({
         ...{ repeat, stride, width: widths[0] },
@@ -106,7 +106,7 @@ describe("a slice", () => {
   });
 
   it("keeps classes and preprocessing, and nothing of the gate, the training or the whole network's figures", () => {
-    const file = randomModel(backend, smallSpecs[0]!, 0);
+    const file = fileOf(backend, smallSpecs[0]!);
     const tensors = new Map(file.tensors);
     for (const [name, tensor] of file.tensors) tensors.set(`ema.${name}`, tensor).set(`optimizer.${name}`, tensor);
     const slice = sliceModel(
@@ -134,7 +134,7 @@ describe("a slice", () => {
   });
 
   it("of a slice is the same again", () => {
-    const slice = sliceModel(randomModel(backend, gateWithin, 0), 2);
+    const slice = sliceModel(fileOf(backend, gateWithin), 2);
     const again = sliceModel(slice, "largest");
     assert.deepEqual(again.tensors, slice.tensors);
     assert.deepEqual(specOf(again).stages, specOf(slice).stages);
@@ -144,7 +144,7 @@ describe("a slice", () => {
     const [, , odd] = smallSpecs;
     const stages = odd!.stages.map(({ gates: _, ...stage }) => stage);
     const spec: ModelSpec = { ...odd!, attention: 0, candidates: null, stages };
-    const file = randomModel(backend, spec, 0);
+    const file = fileOf(backend, spec);
     const images = randomImages(spec, N, 1);
     // Where nothing chooses there is slot 0, and the widest.
     assert.deepEqual(file.calibrated, [0, "largest"]);
@@ -159,7 +159,7 @@ describe("a slice", () => {
 });
 
 describe("slicing refuses", () => {
-  const file = randomModel(backend, smallSpecs[0]!, 0);
+  const file = fileOf(backend, smallSpecs[0]!);
 
   it("a width that is not there", () => {
     for (const slot of [4, -1, 0.5, "smallest" as never]) {

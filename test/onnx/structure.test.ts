@@ -11,16 +11,16 @@ import { sliceModel } from "../../src/models/slice.js";
 import type { ModelSpec } from "../../src/models/spec.js";
 import { encodeOnnx } from "../../src/onnx/encode-node.js";
 import { onnxModel } from "../../src/onnx/export.js";
-import { Graph } from "../../src/onnx/graph.js";
-import { Weights } from "../../src/onnx/weights.js";
+import { Graph, newFile } from "../../src/onnx/graph.js";
 import { temporaryFolder } from "../data/support.js";
-import { gateWithin, randomModel, smallSpecs } from "../support/networks.js";
+import { gateWithin, smallSpecs } from "../support/networks.js";
 import { pythonWith } from "../support/python.js";
+import { fileOf } from "../support/slices.js";
 import { type DecodedGraph, decodeOnnx } from "./decode.js";
 
 const backend = await openBackend({ device: "wasm", threads: 1 });
 after(() => backend.dispose());
-const fileOf = (spec: ModelSpec) => randomModel(backend, spec, 1);
+const modelOf = (spec: ModelSpec) => fileOf(backend, spec, 1);
 const bytesOf = (file: ModelFile) => Buffer.concat(encodeOnnx(onnxModel(file)));
 
 /** Throws unless every value exists before it is read, and no name is given twice. Returns the ops, from all graphs. */
@@ -50,7 +50,7 @@ const count = (list: readonly string[], op: string) => list.filter((other) => ot
 
 describe("an ONNX file", () => {
   for (const spec of [...smallSpecs, gateWithin]) {
-    const file = fileOf(spec);
+    const file = modelOf(spec);
     const { height, width, channels } = spec.input;
 
     it(`${spec.description}: one width`, () => {
@@ -93,7 +93,7 @@ describe("an ONNX file", () => {
   }
 
   it("tells labels and preprocessing", () => {
-    const file = fileOf(smallSpecs[0]!);
+    const file = modelOf(smallSpecs[0]!);
     const { mean, std, interpolation } = file.preprocessing;
     const { metadata } = decodeOnnx(bytesOf(file));
     assert.deepEqual(Object.fromEntries(metadata), {
@@ -114,7 +114,7 @@ describe("an ONNX file", () => {
   }, () => {
     const folder = temporaryFolder();
     const paths = [...smallSpecs, gateWithin].flatMap((spec, i) => {
-      const file = fileOf(spec);
+      const file = modelOf(spec);
       return [file, ...file.calibrated.map((slot) => sliceModel(file, slot))].map((model, j) => {
         const path = join(folder, `${i}-${j}.onnx`);
         writeFileSync(path, bytesOf(model));
@@ -128,36 +128,31 @@ describe("an ONNX file", () => {
 
 describe("ONNX refuses", () => {
   it("several widths without a trained gate", () => {
-    assert.throws(() => onnxModel({ ...fileOf(smallSpecs[0]!), candidates: [] }), {
+    assert.throws(() => onnxModel({ ...modelOf(smallSpecs[0]!), candidates: [] }), {
       code: "ERR_USAGE",
       message: "this sample has 4 widths and no trained gate to choose: give one with --width",
     });
   });
 
   it("a gate that may choose a width never measured", () => {
-    assert.throws(() => onnxModel({ ...fileOf(smallSpecs[0]!), calibrated: [0, 1, 3] }), {
+    assert.throws(() => onnxModel({ ...modelOf(smallSpecs[0]!), calibrated: [0, 1, 3] }), {
       code: "ERR_UNCALIBRATED",
       message: /^width 2 has no measured/,
     });
   });
 
   it("tensors that are not the network's", () => {
-    const file = fileOf(smallSpecs[0]!);
+    const file = modelOf(smallSpecs[0]!);
     file.tensors.delete("conv_stem.weight");
     assert.throws(() => onnxModel(file), { code: "ERR_FORMAT", message: /conv_stem\.weight/ });
   });
 
   it("more weights than a file can hold", () => {
-    const { tensors } = fileOf(smallSpecs[0]!);
-    const { convs } = build(smallSpecs[0]!);
-    const graph = new Graph({ constants: [], names: new Set() });
-    const weights = new Weights(graph, tensors, 1000);
-    assert.throws(
-      () => convs.forEach((conv) => void weights.conv(conv, null, { slot: 3, from: 3 }, conv.cout[0]!, conv.cin[0]!)),
-      {
-        code: "ERR_USAGE",
-        message: /can hold \(1000 bytes\).*--width/,
-      },
-    );
+    const graph = new Graph(newFile(1000));
+    graph.constant("a", [240], new Float32Array(240));
+    assert.throws(() => graph.constant("b", [240], new Float32Array(240)), {
+      code: "ERR_USAGE",
+      message: /can hold \(1000 bytes\).*--width/,
+    });
   });
 });

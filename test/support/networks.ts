@@ -1,11 +1,9 @@
 /** Small networks of every kind that a table can describe, with random weights, for laws that hold without a reference. */
 import type { Backend } from "../../src/backend/backend.js";
-import type { ModelFile } from "../../src/io/model-file.js";
-import { build, type Supernet } from "../../src/models/build.js";
+import type { Supernet } from "../../src/models/build.js";
 import { modelSpec } from "../../src/models/registry.js";
 import type { ModelSpec } from "../../src/models/spec.js";
-import { allocSpan, initState, writeState } from "../../src/models/state.js";
-import type { Slot } from "../../src/nn/width.js";
+import { allocSpan, initState } from "../../src/models/state.js";
 import { Philox } from "../../src/random/philox.js";
 
 const base = {
@@ -184,27 +182,4 @@ export function randomImages(spec: ModelSpec, n: number, seed: number): Float32A
   const random = new Philox(seed, "images");
   const size = height * width * channels;
   return Float32Array.from({ length: n * size }, (_, i) => random.normal() * (0.3 + 0.4 * (Math.floor(i / size) % 4)));
-}
-
-/** A model file with random weights, all its widths taken for measured. */
-export function randomModel(backend: Backend, spec: ModelSpec, seed: number): ModelFile & { calibrated: Slot[] } {
-  const net = build(spec);
-  const { height, width, channels } = spec.input;
-  const span = randomSpan(backend, net, seed);
-  const tensors = writeState(backend, net, span);
-  backend.arena.free(span);
-  return {
-    model: { name: "sample", spec },
-    classes: Array.from({ length: spec.classes }, (_, c) => `class ${c}`),
-    preprocessing: {
-      ...{ height, width, channels },
-      mean: Array(channels).fill(0.5),
-      std: Array(channels).fill(0.5),
-      interpolation: "bilinear",
-      cropPct: 1,
-    },
-    candidates: [...(net.gates[0]?.candidates ?? [])],
-    calibrated: [...Array(net.widths).keys(), ...(net.largestIsNumbered ? [] : ["largest" as const])],
-    tensors,
-  };
 }
