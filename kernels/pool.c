@@ -11,13 +11,16 @@ INLINE Window pool_window(int oh, int ow, int kernel, int stride, int pad, int h
   return (Window){imax(0, h0), imin(h, h0 + kernel), imax(0, w0), imin(width, w0 + kernel)};
 }
 
-static void global_pool_image(const void *context, int image, int thread) {
+enum { POOL_CHANNELS = 64 };
+
+static void global_pool_group(const void *context, int item, int thread) {
   (void)thread;
   const PoolRecord *r = context;
-  const int hw = r->h * r->width, c = r->c;
+  const int hw = r->h * r->width, c = r->c, groups = ceil_div(c, POOL_CHANNELS);
+  const int image = item / groups, first = item % groups * POOL_CHANNELS;
   const float *x = FLOATS(r->x) + (size_t)image * hw * c;
   float *y = FLOATS(r->y) + (size_t)image * c;
-  for (int ch = 0; ch < c; ch += VL) {
+  for (int ch = first; ch < imin(first + POOL_CHANNELS, c); ch += VL) {
     /* Blocks of 64 pixels keep the error small; a fixed order keeps the bits. */
     vf total = {0};
     for (int from = 0; from < hw; from += 64) {
@@ -54,7 +57,7 @@ static void pool_row(const void *context, int item, int thread) {
 }
 
 static void op_pool(const PoolRecord *r) {
-  if (r->kernel == 0) dsn_parallel_for(global_pool_image, r, r->n);
+  if (r->kernel == 0) dsn_parallel_for(global_pool_group, r, r->n * ceil_div(r->c, POOL_CHANNELS));
   else dsn_parallel_for(pool_row, r, r->n * r->oh);
 }
 

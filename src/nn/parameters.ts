@@ -57,38 +57,37 @@ export class Param {
       );
     }
     if (this.floats > this.size) floats.fill(0); // the last panel's padding
-    this.#each((packed, published) => {
-      floats[packed] = values[published]!;
+    this.#runs((packed, published, count, step) => {
+      for (let n = 0; n < count; n++) floats[packed + n] = values[published + n * step]!;
     });
   }
 
   /** Span's layout → published layout. */
   unpack(floats: Float32Array): Float32Array {
     const values = new Float32Array(this.size);
-    this.#each((packed, published) => {
-      values[published] = floats[packed]!;
+    this.#runs((packed, published, count, step) => {
+      for (let n = 0; n < count; n++) values[published + n * step] = floats[packed + n]!;
     });
     return values;
   }
 
-  #each(visit: (packed: number, published: number) => void): void {
+  /** Neighbours in the span, which are `step` apart in the published order. Ascending: the span is written at every start. */
+  #runs(visit: (packed: number, published: number, count: number, step: number) => void): void {
     if (this.kind === "vector") {
-      for (let i = 0; i < this.size; i++) visit(i, i);
+      visit(0, 0, this.size, 1);
       return;
     }
     const [o, i, kh, kw] = this.shape as [number, number, number, number];
     const taps = kh * kw;
     if (this.kind === "depthwise") {
-      for (let c = 0; c < o; c++) for (let tap = 0; tap < taps; tap++) visit(tap * o + c, c * taps + tap);
+      for (let tap = 0; tap < taps; tap++) visit(tap * o, tap, o, taps);
       return;
     }
-    // In the order of the packed floats: that side is written at every start.
     for (let first = 0; first < o; first += PANEL) {
-      const lanes = Math.min(PANEL, o - first);
       for (let tap = 0; tap < taps; tap++) {
         for (let input = 0; input < i; input++) {
           const packed = (first * taps + tap * PANEL) * i + input * PANEL;
-          for (let lane = 0; lane < lanes; lane++) visit(packed + lane, ((first + lane) * i + input) * taps + tap);
+          visit(packed, (first * i + input) * taps + tap, Math.min(PANEL, o - first), i * taps);
         }
       }
     }
