@@ -148,9 +148,22 @@ export class Plan {
       return [route];
     }
     const routes: number[][] = Array.from({ length: n }, () => []);
-    const images = Array.from({ length: n }, (_, i) => i);
-    this.#runBucket(root, images, routes);
+    this.#runBucket(root, range(n), (variant, gate, images) => {
+      const buckets = this.#choose(variant, gate, images.length);
+      buckets.forEach((members, k) => {
+        for (const row of members) routes[images[row]!]!.push(gate.candidates[k]!);
+      });
+      return buckets;
+    });
     return routes;
+  }
+
+  /** Runs the first n images of `input`, each on a route of its own through the gates' candidates, [image][gate]. */
+  runRoutes(routes: readonly (readonly number[])[]): void {
+    this.#check(routes.length);
+    this.#runBucket(this.#roots.get(0)!, range(routes.length), (_, { index, candidates }, images) =>
+      candidates.map((slot) => range(images.length).filter((row) => routes[images[row]!]![index] === slot)),
+    );
   }
 
   /** The first gate's scores of the last call's images, [image][candidate]. Runs only the part before the gate. */
@@ -334,8 +347,15 @@ export class Plan {
     this.#backend.u8.copyWithin(this.logits + to * bytes, from, from + n * bytes);
   }
 
-  /** Runs `images`, whose activations lie dense in the variant's incoming area, and what follows. */
-  #runBucket(variant: Variant, images: readonly number[], routes: number[][]): void {
+  /**
+   * Runs `images`, whose activations lie dense in the variant's incoming area, and what follows. `sort` puts the rows in force at a
+   * gate into a bucket for each candidate.
+   */
+  #runBucket(
+    variant: Variant,
+    images: readonly number[],
+    sort: (variant: Variant, gate: Gate, images: readonly number[]) => number[][],
+  ): void {
     const n = images.length;
     this.#runVariant(variant, n);
     const { gate } = variant;
@@ -346,7 +366,7 @@ export class Plan {
       return;
     }
     const { u8 } = this.#backend;
-    const buckets = this.#choose(variant, gate, n);
+    const buckets = sort(variant, gate, images);
     const stash = this.#stashes[gate.index]!;
     let at = stash;
     for (const b of variant.boundary) {
@@ -366,9 +386,11 @@ export class Plan {
         });
         source += n * bytes;
       }
-      const bucket = members.map((i) => images[i]!);
-      for (const image of bucket) routes[image]!.push(slot);
-      this.#runBucket(variant.next.get(slot)!, bucket, routes);
+      this.#runBucket(
+        variant.next.get(slot)!,
+        members.map((i) => images[i]!),
+        sort,
+      );
     });
   }
 
@@ -399,6 +421,10 @@ export class Plan {
     }
     return buckets;
   }
+}
+
+function range(n: number): number[] {
+  return Array.from({ length: n }, (_, i) => i);
 }
 
 function boundaryFloats(variant: Variant): number {

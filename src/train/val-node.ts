@@ -19,6 +19,8 @@ export interface ValOptions {
   split?: string;
   /** Images a call of the engine. Default 100. */
   batchSize?: number;
+  /** Random routes to run too, where the network has several gates. Default 0. */
+  routes?: number;
   device?: "auto" | "native" | "wasm";
   threads?: number;
   workers?: number;
@@ -31,7 +33,7 @@ export interface ValOptions {
  * Throws UncalibratedError where norm statistics of a width were never measured.
  */
 export async function val(model: string, options: ValOptions): Promise<Evaluation> {
-  const { data, split = "val", batchSize = 100, device = "auto", threads = 0, workers = 0 } = options;
+  const { data, split = "val", batchSize = 100, device = "auto", threads = 0, workers = 0, routes = 0 } = options;
   if (split !== "val" && split !== "train") throw new UsageError(`split: expected val or train, got ${split}`);
   const file = await readModelFile(model);
   const net = networkOf(file);
@@ -42,6 +44,9 @@ export async function val(model: string, options: ValOptions): Promise<Evaluatio
       `${model}: widths ${missing.join(", ")} have no measured norm statistics, so they cannot be evaluated. ` +
         "It is a checkpoint of an unfinished run: finish it with dsnet train --resume.",
     );
+  }
+  if (routes > 0 && net.gates.length < 2) {
+    throw new UsageError(`routes: ${file.model.name} has ${net.gates.length} gates, only several make routes to draw`);
   }
   const channels = net.spec.input.channels;
   const opened = await openData(data, { channels, ...(options.onWarning && { onWarning: options.onWarning }) });
@@ -61,15 +66,17 @@ export async function val(model: string, options: ValOptions): Promise<Evaluatio
       batch: batchSize,
       dynamic: file.candidates.length > 0,
       largest: !net.largestIsNumbered && calibrated.has("largest"),
+      routes,
       onProgress: (images) => options.onProgress?.(images, dataset.length),
     });
-    const { labels, widths, largest, dynamic } = measured;
+    const { labels, widths, largest, dynamic, routes: drawn } = measured;
     return evaluate({
       labels,
       classNames: file.classes,
       widths,
       ...(largest === undefined ? {} : { largest }),
       ...(dynamic === undefined ? {} : { dynamic }),
+      ...(drawn === undefined ? {} : { routes: drawn }),
       ...(file.cascade === undefined ? {} : { cascade: file.cascade }),
       sharedMadds: maddsBeforeGate(net),
     });
