@@ -1,7 +1,7 @@
 /**
  * A network compiled for one input size: kernel records over memory laid out once. The walk is cut at the gates into
- * segments; each segment has a variant for every width that can come in and be chosen, all reading the same weights. Their number does
- * not grow with the number of routes: what lies two gates back matters only as the residual stream's width.
+ * segments; each segment has a variant for every width that can come in and be chosen, all reading the same weights. They do
+ * not grow in number with the routes: of what lies two gates back only the width of the residual stream is left.
  *
  * Batch 1 with routing is one call: the records end in OP_ROUTE, which goes on at the chosen variant. A larger batch runs
  * to the gate, is sorted into buckets by choice, and each bucket runs dense; any composition gives the bits of batch 1.
@@ -348,8 +348,8 @@ export class Plan {
   }
 
   /**
-   * Runs `images`, whose activations lie dense in the variant's incoming area, and what follows. `sort` puts the rows in force at a
-   * gate into a bucket for each candidate.
+   * Runs `images`, whose activations lie dense in the variant's incoming area, and what follows. `sort` puts the rows into a
+   * bucket for each candidate of a gate.
    */
   #runBucket(
     variant: Variant,

@@ -1,7 +1,8 @@
 /**
  * The walk of stage II's Gumbel form: computed at the widest candidate and masked by each image's choice, so that the choice
  * receives a gradient. Masks multiply after every convolution whose output slims and again after its norm; norms mix the
- * candidates' running statistics (behind a second gate those of every pair of choices). With a one-hot choice the logits equal those of the chosen width. PUBLISHED_CODE 33–37.
+ * candidates' running statistics, behind a second gate those of every pair of choices. With a one-hot choice the logits equal
+ * those of the chosen width. PUBLISHED_CODE 33–37.
  */
 import type { Placed, Plan } from "../engine/plan.js";
 import { type Supernet, splitAtGate, walkOn } from "../models/build.js";

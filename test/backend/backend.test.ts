@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, describe, it } from "node:test";
 import type { Backend } from "../../src/backend/backend.js";
 import { openBackend } from "../../src/backend/open.js";
-import { encode, RECORD_BYTES } from "../../src/backend/records.js";
+import { RECORD_BYTES, encode } from "../../src/backend/records.js";
 import { BackendError, MemoryError, UsageError } from "../../src/errors.js";
 import { backends } from "../support/backends.js";
 

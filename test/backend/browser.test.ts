@@ -3,7 +3,7 @@ import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { Browser } from "playwright-core";
 import { build } from "vite";
-import { ISOLATED, inPage, launch, skip } from "../support/chromium.js";
+import { inPage, ISOLATED, launch, skip } from "../support/chromium.js";
 
 const entry = fileURLToPath(new URL("../../src/backend/open.js", import.meta.url));
 /** File name → code of the bundle a browser would get. */

@@ -10,7 +10,7 @@ import { type Classification, load } from "../../src/index.js";
 import { encodeModel } from "../../src/io/model-file.js";
 import { Philox } from "../../src/random/philox.js";
 import { temporaryFolder } from "../data/support.js";
-import { ISOLATED, inPage, launch, skip } from "../support/chromium.js";
+import { inPage, ISOLATED, launch, skip } from "../support/chromium.js";
 import { sampleModel, stripes } from "../support/model.js";
 
 /** The nearest folder above with a package.json: the package that these tests are compiled in. */

@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { affine, rotate as affineRotate } from "../../src/data/augment/affine.js";
+import { rotate as affineRotate, affine } from "../../src/data/augment/affine.js";
 import { brightness, color, contrast, sharpness } from "../../src/data/augment/enhance.js";
 import { autoContrast, equalize, invert, posterize, solarize, solarizeAdd } from "../../src/data/augment/tone.js";
 import { decodeImage } from "../../src/image/decode-node.js";

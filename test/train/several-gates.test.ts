@@ -1,5 +1,6 @@
 /** What several gates ask of the training: routes that mix widths, statistics by pairs of slots, the sum that is activated. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { openBackend } from "../../src/backend/open.js";
 import { build } from "../../src/models/build.js";
@@ -10,13 +11,16 @@ import { joint } from "../../src/ops/mix.js";
 import { Tape } from "../../src/ops/tape.js";
 import { Tensor } from "../../src/ops/tensor.js";
 import { Philox } from "../../src/random/philox.js";
+import type { TrainConfig } from "../../src/train/config.js";
 import { defaultConfig } from "../../src/train/defaults.js";
 import { TrainExec } from "../../src/train/forward.js";
 import { Learner } from "../../src/train/learner.js";
 import { coveringRoutes, Recalibration } from "../../src/train/recalibrate.js";
 import { Stage1 } from "../../src/train/stage1.js";
+import { temporaryFolder } from "../data/support.js";
 import { randomImages, randomSpan, smallSpecs } from "../support/networks.js";
 import { floatsAt } from "../support/parity-networks.js";
+import { finish, killed, remains, smallConfig, writeImages } from "./small-run.js";
 
 const backend = await openBackend({ threads: 1 });
 after(() => backend.dispose());
@@ -122,6 +126,26 @@ describe("stage I's draws", () => {
     // 400 draws a gate: 100 each, 8.7 the deviation.
     for (const gate of counts) for (const count of gate) assert.ok(Math.abs(count - 100) < 40, String(gate));
   });
+});
+
+describe("a training with several gates", () => {
+  for (const norm of ["bn", "gn"] as const) {
+    it(`and ${norm} leaves the same files, bit by bit, when it is killed in either stage`, async () => {
+      const folder = temporaryFolder();
+      const data = writeImages(join(folder, "data"), 44, 8);
+      const config = (name: string): TrainConfig => {
+        const small = smallConfig(data, join(folder, name), "gumbel");
+        const { augment } = defaultConfig("ds_resnet");
+        return { ...small, model: "ds_resnet", norm, augment, epochs: 1, gate: { ...small.gate, epochs: 1 } };
+      };
+      const { events } = await finish(config("undisturbed"));
+      const gate = events.findIndex((event) => event.type === "step" && event.stage === "gate");
+      assert.ok(gate > 0);
+      for (const count of [5, gate - 4]) await killed(config("killed"), count, 5);
+      await finish(config("killed"), ["--threads", "2"]);
+      assert.deepEqual(remains(config("killed").output), remains(config("undisturbed").output));
+    });
+  }
 });
 
 describe("recalibration with several gates", () => {

@@ -7,7 +7,7 @@ import type { StoredTensor } from "../../../src/io/safetensors.js";
 import { readTorch, type TorchOptions } from "../../../src/io/torch/load.js";
 import { Tensor } from "../../../src/io/torch/tensor.js";
 import { Dict, Inert, List, Tuple } from "../../../src/io/torch/values.js";
-import { Float, Global, Tuple as PyTuple, Reduce } from "./support/pickle.js";
+import { Global, Float, Reduce, Tuple as PyTuple } from "./support/pickle.js";
 import { ordered, saveLegacy, saveZip, storage, tensor, view } from "./support/torch.js";
 
 /** As JSON has it; integers beyond 2^53 as text. */
