@@ -244,7 +244,7 @@ export class Plan {
     const chosen: Slot[] = slot === "largest" ? ["largest"] : slots.filter((s) => s !== "largest");
     if (dynamic && slot !== "largest") chosen.push(...gate.candidates);
     for (const choice of new Set(chosen)) {
-      const next = { ...walk, at: passGate(walk.at, choice), reduced: null };
+      const next = { ...walk, at: passGate(walk.at, gate, choice), reduced: null };
       variant.next.set(choice, this.#compile(memo, segment + 1, next, variant.boundary, slots, dynamic));
     }
     return variant;

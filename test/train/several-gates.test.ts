@@ -3,9 +3,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { openBackend } from "../../src/backend/open.js";
-import { build } from "../../src/models/build.js";
+import { build, walkNetwork } from "../../src/models/build.js";
 import { modelSpec } from "../../src/models/registry.js";
-import { startWalk } from "../../src/nn/blocks.js";
 import { normEntry } from "../../src/nn/layers.js";
 import { joint } from "../../src/ops/mix.js";
 import { Tape } from "../../src/ops/tape.js";
@@ -151,26 +150,31 @@ describe("a training with several gates", () => {
 describe("recalibration with several gates", () => {
   const net = build(fourGates);
 
-  it("sends a batch through every pair of slots at every gate once, and in the long run through every triple", () => {
-    const triples = new Map<string, number>();
-    const batches = 200;
-    for (let batch = 0; batch < batches; batch++) {
-      const routes = coveringRoutes(net, new Philox(batch, "test"));
-      assert.equal(routes.length, 9);
-      for (let gate = 1; gate < 4; gate++) {
-        assert.equal(new Set(routes.map((route) => `${route[gate - 1]} ${route[gate]}`)).size, 9);
+  it("sends a batch through every pair of choices at two gates in a row once, within as many as slots every triple", () => {
+    const counts = (routes: number[][], gate: number, length: number) => {
+      const found = new Map<string, number>();
+      for (const route of routes) {
+        const key = route.slice(gate, gate + length).join(" ");
+        found.set(key, (found.get(key) ?? 0) + 1);
       }
-      for (const [, a, b, c] of routes) {
-        const key = `${a} ${b} ${c}`;
-        triples.set(key, (triples.get(key) ?? 0) + 1);
+      return found;
+    };
+    for (let round = 0; round < 30; round += 3) {
+      const rounds = [0, 1, 2].map((i) => coveringRoutes(net, round + i));
+      for (const routes of rounds) {
+        assert.equal(routes.length, 9);
+        for (const gate of [0, 1, 2]) assert.equal(counts(routes, gate, 2).size, 9);
       }
+      for (const gate of [0, 1]) assert.equal(counts(rounds.flat(), gate, 3).size, 27);
     }
-    // 1800 routes, 27 triples: 66.7 each.
-    assert.equal(triples.size, 27);
-    for (const [key, count] of triples) assert.ok(Math.abs(count - 66.7) < 30, `${key}: ${count}`);
+    const all = Array.from({ length: 600 }, (_, round) => coveringRoutes(net, round)).flat();
+    // 5400 routes, 81 ways: 66.7 each.
+    const ways = counts(all, 0, 4);
+    assert.equal(ways.size, 81);
+    for (const [way, count] of ways) assert.ok(Math.abs(count - 66.7) < 40, `${way}: ${count}`);
   });
 
-  it("measures each pair's statistics: their mean over the routes that took it", () => {
+  it("measures the statistics of each width that comes in with each that is chosen: their mean over the routes", () => {
     const span = randomSpan(backend, net, 2);
     const { height, width, channels } = fourGates.input;
     const n = 4;
@@ -183,25 +187,26 @@ describe("recalibration with several gates", () => {
     assert.ok(last.pairs);
     assert.equal(last.stats.length, 9);
     const measured = last.stats.map(({ mean }) => floatsAt(backend, mean.in(span), mean.size));
-    // One route at a time, statistics taken over as they are.
-    const sums = new Map<number, Float32Array[]>();
-    for (const route of coveringRoutes(net, new Philox(0, "recalibration"))) {
-      const entry = normEntry(last, { from: route[2]!, slot: route[3]! });
-      backend.arena.scope(() => {
-        const weights = { span, grads: 0, transposed: null };
-        const exec = new TrainExec(new Tape(backend, false), weights, { momentum: () => 1, route });
-        const walk = startWalk(images, 0);
-        for (const step of net.steps) step.run(exec, walk);
-        const { mean } = last.stats[entry]!;
-        sums.set(entry, [...(sums.get(entry) ?? []), floatsAt(backend, mean.in(span), mean.size)]);
-      });
-    }
-    assert.equal(sums.size, 9);
-    for (const [entry, list] of sums) {
-      assert.equal(list.length, 1);
-      for (const [c, value] of list[0]!.entries()) {
-        assert.ok(Math.abs(value - measured[entry]![c]!) <= 1e-5 * Math.max(1, Math.abs(value)), `entry ${entry}`);
+    // One route at a time, statistics taken over as they are. All four gates but the first are in one stage, so the last
+    // sees the widest that the two before it chose.
+    const means = new Map<number, Float32Array[]>();
+    for (let round = 0; means.size < 9; round++) {
+      for (const route of coveringRoutes(net, round)) {
+        const entry = normEntry(last, { from: Math.max(route[1]!, route[2]!), slot: route[3]! });
+        backend.arena.scope(() => {
+          const weights = { span, grads: 0, transposed: null };
+          const exec = new TrainExec(new Tape(backend, false), weights, { momentum: () => 1, route });
+          walkNetwork<Tensor>(net.steps, exec, images, 0);
+          const { mean } = last.stats[entry]!;
+          means.set(entry, [...(means.get(entry) ?? []), floatsAt(backend, mean.in(span), mean.size)]);
+        });
       }
+    }
+    for (const [entry, list] of means) {
+      measured[entry]!.forEach((got, c) => {
+        const want = list.reduce((sum, values) => sum + values[c]! / list.length, 0);
+        assert.ok(Math.abs(got - want) <= 1e-5 * Math.max(1, Math.abs(want)), `entry ${entry}: ${got}, not ${want}`);
+      });
     }
     backend.arena.free(at);
     backend.arena.free(span);
