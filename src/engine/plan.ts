@@ -223,7 +223,12 @@ export class Plan {
     });
     const walk = { ...from };
     const steps = this.#segments[segment]!;
-    for (const step of steps) step.run(exec, walk);
+    // Where the gate, the last step, finds the walk: it has no choice to go on with here.
+    let { at } = walk;
+    for (const step of steps) {
+      at = walk.at;
+      step.run(exec, walk);
+    }
     const gate = steps[steps.length - 1]!.gate;
     const boundary = gate === null ? [] : [walk.x.buffer, ...(walk.input === null ? [] : [walk.input.buffer])];
     const variant: Variant = {
@@ -244,7 +249,7 @@ export class Plan {
     const chosen: Slot[] = slot === "largest" ? ["largest"] : slots.filter((s) => s !== "largest");
     if (dynamic && slot !== "largest") chosen.push(...gate.candidates);
     for (const choice of new Set(chosen)) {
-      const next = { ...walk, at: passGate(walk.at, gate, choice), reduced: null };
+      const next = { ...walk, at: passGate(at, gate, choice), reduced: null };
       variant.next.set(choice, this.#compile(memo, segment + 1, next, variant.boundary, slots, dynamic));
     }
     return variant;
