@@ -28,7 +28,8 @@ export interface ModelDescription {
     /** Output pixels along a side. */
     size: number;
     widths: number[];
-    gate: boolean;
+    /** How many of the blocks hold one. */
+    gates: number;
   }[];
   /** Cheapest first; `largest` last where it is wider than the highest number. */
   widths: { width: number | "largest"; parameters: number; madds: number }[];
@@ -55,7 +56,7 @@ export function describeSpec(name: string, spec: ModelSpec, layersAt?: number | 
   const pool = spec.stem.pool === true;
   if (pool) size = Math.ceil(size / 2);
   const conv = `conv ${spec.stem.kernel}×${spec.stem.kernel}`;
-  const stem = { name: "stem", block: pool ? `${conv}, max pool` : conv, repeat: 1, gate: false };
+  const stem = { name: "stem", block: pool ? `${conv}, max pool` : conv, repeat: 1, gates: 0 };
   return {
     name,
     inputSize: spec.input.height,
@@ -72,7 +73,7 @@ export function describeSpec(name: string, spec: ModelSpec, layersAt?: number | 
           stride: stage.stride,
           size,
           widths: stage.widths,
-          gate: (stage.gates ?? []).length > 0,
+          gates: (stage.gates ?? []).length,
         };
       }),
     ],

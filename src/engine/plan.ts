@@ -1,7 +1,7 @@
 /**
  * A network compiled for one input size: kernel records over memory laid out once. The walk is cut at the gates into
- * segments; each segment has a variant for every width that can come in and be chosen, all reading the same weights. Their number does
- * not grow with the number of routes: what lies two gates back matters only as the residual stream's width.
+ * segments; each segment has a variant for every width that can come in and be chosen, all reading the same weights. They do
+ * not grow in number with the routes: of what lies two gates back only the width of the residual stream is left.
  *
  * Batch 1 with routing is one call: the records end in OP_ROUTE, which goes on at the chosen variant. A larger batch runs
  * to the gate, is sorted into buckets by choice, and each bucket runs dense; any composition gives the bits of batch 1.
@@ -158,9 +158,22 @@ export class Plan {
       return [route];
     }
     const routes: number[][] = Array.from({ length: n }, () => []);
-    const images = Array.from({ length: n }, (_, i) => i);
-    this.#runBucket(root, images, routes);
+    this.#runBucket(root, range(n), (variant, gate, images) => {
+      const buckets = this.#choose(variant, gate, images.length);
+      buckets.forEach((members, k) => {
+        for (const row of members) routes[images[row]!]!.push(gate.candidates[k]!);
+      });
+      return buckets;
+    });
     return routes;
+  }
+
+  /** Runs the first n images of `input`, each on a route of its own through the gates' candidates, [image][gate]. */
+  runRoutes(routes: readonly (readonly number[])[]): void {
+    this.#check(routes.length);
+    this.#runBucket(this.#roots.get(0)!, range(routes.length), (_, { index, candidates }, images) =>
+      candidates.map((slot) => range(images.length).filter((row) => routes[images[row]!]![index] === slot)),
+    );
   }
 
   /** The first gate's scores of the last call's images, [image][candidate]. Runs only the part before the gate. */
@@ -220,7 +233,12 @@ export class Plan {
     });
     const walk = { ...from };
     const steps = this.#segments[segment]!;
-    for (const step of steps) step.run(exec, walk);
+    // Where the gate, the last step, finds the walk: it has no choice to go on with here.
+    let { at } = walk;
+    for (const step of steps) {
+      at = walk.at;
+      step.run(exec, walk);
+    }
     const gate = steps[steps.length - 1]!.gate;
     const boundary = gate === null ? [] : [walk.x.buffer, ...(walk.input === null ? [] : [walk.input.buffer])];
     const variant: Variant = {
@@ -241,7 +259,7 @@ export class Plan {
     const chosen: Slot[] = slot === "largest" ? ["largest"] : slots.filter((s) => s !== "largest");
     if (dynamic && slot !== "largest") chosen.push(...gate.candidates);
     for (const choice of new Set(chosen)) {
-      const next = { ...walk, at: passGate(walk.at, choice), reduced: null };
+      const next = { ...walk, at: passGate(at, gate, choice), reduced: null };
       variant.next.set(choice, this.#compile(memo, segment + 1, next, variant.boundary, slots, dynamic));
     }
     return variant;
@@ -356,8 +374,15 @@ export class Plan {
     this.#backend.u8.copyWithin(this.logits + to * bytes, from, from + n * bytes);
   }
 
-  /** Runs `images`, whose activations lie dense in the variant's incoming area, and what follows. */
-  #runBucket(variant: Variant, images: readonly number[], routes: number[][]): void {
+  /**
+   * Runs `images`, whose activations lie dense in the variant's incoming area, and what follows. `sort` puts the rows into a
+   * bucket for each candidate of a gate.
+   */
+  #runBucket(
+    variant: Variant,
+    images: readonly number[],
+    sort: (variant: Variant, gate: Gate, images: readonly number[]) => number[][],
+  ): void {
     const n = images.length;
     this.#runVariant(variant, n);
     const { gate } = variant;
@@ -368,7 +393,7 @@ export class Plan {
       return;
     }
     const { u8 } = this.#backend;
-    const buckets = this.#choose(variant, gate, n);
+    const buckets = sort(variant, gate, images);
     const stash = this.#stashes[gate.index]!;
     let at = stash;
     for (const b of variant.boundary) {
@@ -388,9 +413,11 @@ export class Plan {
         });
         source += n * bytes;
       }
-      const bucket = members.map((i) => images[i]!);
-      for (const image of bucket) routes[image]!.push(slot);
-      this.#runBucket(variant.next.get(slot)!, bucket, routes);
+      this.#runBucket(
+        variant.next.get(slot)!,
+        members.map((i) => images[i]!),
+        sort,
+      );
     });
   }
 
@@ -421,6 +448,10 @@ export class Plan {
     }
     return buckets;
   }
+}
+
+function range(n: number): number[] {
+  return Array.from({ length: n }, (_, i) => i);
 }
 
 function boundaryFloats(variant: Variant): number {

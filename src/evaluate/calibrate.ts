@@ -1,10 +1,12 @@
 /** Measures the budget knob's table (engine/budget.ts) from the gate's scores on images. */
 import type { Backend } from "../backend/backend.js";
+import { madds } from "../cost/madds.js";
 import type { Batch } from "../data/batch.js";
 import { costBias } from "../engine/budget.js";
 import { Plan } from "../engine/plan.js";
 import type { CalibrationPoint } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
+import { calibrateRoutes } from "./calibrate-routes.js";
 
 /** What is known of some images: the gate's scores and whether each candidate is right, [image][candidate]. */
 export interface GateOutcomes {
@@ -13,13 +15,35 @@ export interface GateOutcomes {
   images: number;
 }
 
-/** Runs the gate and each of its candidates over every image. For networks with one gate; `batch`: images a call at most. */
-export async function gateOutcomes(
+export interface CalibrateOptions {
+  /** Images a call at most. */
+  batch: number;
+  onProgress?: (images: number) => void;
+}
+
+/** The table of a network's gates, λ ascending, from images that nothing else was fitted to. */
+export async function measureCalibration(
   backend: Backend,
   net: Supernet,
   span: number,
   batches: AsyncIterable<Batch>,
-  { batch, onProgress }: { batch: number; onProgress?: (images: number) => void },
+  options: CalibrateOptions,
+): Promise<CalibrationPoint[]> {
+  if (net.gates.length > 1) return calibrateRoutes(backend, net, span, batches, options);
+  const outcomes = await gateOutcomes(backend, net, span, batches, options);
+  return calibrationTable(
+    outcomes,
+    net.gates[0]!.candidates.map((k) => madds(net, k, true)),
+  );
+}
+
+/** Runs the gate and each of its candidates over every image. For networks with one gate. */
+async function gateOutcomes(
+  backend: Backend,
+  net: Supernet,
+  span: number,
+  batches: AsyncIterable<Batch>,
+  { batch, onProgress }: CalibrateOptions,
 ): Promise<GateOutcomes> {
   const { candidates } = net.gates[0]!;
   const plan = new Plan(backend, net, span, { batch, slots: candidates, dynamic: true });

@@ -6,9 +6,15 @@ import { auc } from "./auc.js";
 import { chooseCascade, runCascade } from "./cascade.js";
 import { envelopeAt, type Mixture, type StaticPoint, slope, upperEnvelope } from "./envelope.js";
 import { type Interval, pairedInterval } from "./interval.js";
-import { checkPredictions, type DynamicPredictions, type Predictions, type WidthPredictions } from "./predictions.js";
+import {
+  checkPredictions,
+  type DynamicPredictions,
+  type Predictions,
+  type RoutePredictions,
+  type WidthPredictions,
+} from "./predictions.js";
 
-export type RowKind = "width" | "largest" | "dynamic" | "envelope" | "random" | "cascade" | "oracle";
+export type RowKind = "width" | "largest" | "dynamic" | "envelope" | "random" | "routes" | "cascade" | "oracle";
 
 export interface Row {
   kind: RowKind;
@@ -20,7 +26,7 @@ export interface Row {
   note: string;
 }
 
-/** How many samples took each candidate width. */
+/** How many samples took each candidate width; with several gates, how often it was chosen at any of them. */
 export interface Routes {
   candidates: number[];
   overall: number[];
@@ -40,8 +46,8 @@ export interface DynamicFacts {
   routes: Routes;
   /** Of the gate's score on "the slimmest candidate is right". Null when it is right on all samples or on none. */
   auc: number | null;
-  /** The width that takes more than 99 % of the samples: the gate is then a constant. */
-  collapse: { width: number; share: number } | null;
+  /** The width, or route through several gates, that takes more than 99 % of the samples: the gate is then a constant. */
+  collapse: { width: number | number[]; share: number } | null;
 }
 
 export interface Evaluation {
@@ -71,6 +77,7 @@ export function evaluate(p: Predictions): Evaluation {
     });
   }
   if (p.dynamic !== undefined) rows.push(...dynamicRows(p, p.dynamic, points, corners));
+  if (p.routes !== undefined) rows.push(routesRow(p.routes));
   rows.push(oracleRow(p.widths));
   return {
     samples: p.labels.length,
@@ -104,6 +111,10 @@ function describeMixture({ below, above, weight, madds }: Mixture, budget: numbe
 
 /** The same histogram of widths dealt out blindly, in expectation. Needs no gate, so pays none. */
 function randomRow(d: DynamicPredictions, points: StaticPoint[]): Row {
+  if (d.blind !== undefined) {
+    const note = "dynamic's routes, each run on another image, no gate";
+    return { kind: "random", madds: mean(d.blind.madds), accuracy: mean(d.blind.correct), note };
+  }
   let madds = 0;
   let accuracy = 0;
   for (const point of points) {
@@ -128,6 +139,19 @@ function cascadeRow(p: Predictions, budget: number): Row {
         `${(100 * rerun).toFixed(1)} % rerun in full` +
         (p.sharedMadds > 0 ? ` (${((rerun * p.sharedMadds) / 1e6).toPrecision(3)} M of it before the gate)` : "");
   return { kind: "cascade", madds, accuracy, note };
+}
+
+/** Fixed routes that chance drew: what the norms, whose statistics know two gates at most, are worth off the uniform widths. */
+function routesRow(routes: readonly RoutePredictions[]): Row {
+  const found = routes.map(({ madds, correct }) => ({ madds, accuracy: mean(correct) }));
+  const accuracies = Float64Array.from(found, ({ accuracy }) => accuracy);
+  const percent = (share: number) => (100 * share).toFixed(2);
+  return {
+    kind: "routes",
+    madds: mean(Float64Array.from(found, ({ madds }) => madds)),
+    accuracy: mean(accuracies),
+    note: `mean of ${routes.length}, from ${percent(Math.min(...accuracies))} to ${percent(Math.max(...accuracies))} %`,
+  };
 }
 
 /** The slimmest width that is right, else the slimmest. */
@@ -174,8 +198,7 @@ function dynamicFacts(p: Predictions, d: DynamicPredictions, corners: StaticPoin
   const gap = mean(widest.correct) - mixture.accuracy;
 
   const routes = countRoutes(p, d);
-  const most = routes.overall.indexOf(Math.max(...routes.overall));
-  const share = routes.overall[most]! / n;
+  const constant = commonest(d, n);
   const slimmest = byNumber(routes.candidates[0]!);
   return {
     minusEnvelope,
@@ -184,15 +207,30 @@ function dynamicFacts(p: Predictions, d: DynamicPredictions, corners: StaticPoin
     gapRecovered: gap > 0 ? (mean(d.correct) - mixture.accuracy) / gap : null,
     routes,
     auc: auc(d.easyScore, slimmest.correct),
-    collapse: share > 0.99 ? { width: routes.candidates[most]!, share } : null,
+    collapse: constant.share > 0.99 ? constant : null,
   };
+}
+
+/** What most samples took. */
+function commonest({ choice }: DynamicPredictions, n: number): NonNullable<DynamicFacts["collapse"]> {
+  const gates = choice.length / n;
+  const counts = new Map<string, number>();
+  let most = "";
+  for (let i = 0; i < n; i++) {
+    const route = choice.subarray(i * gates, (i + 1) * gates).join(" ");
+    counts.set(route, (counts.get(route) ?? 0) + 1);
+    if (most === "" || counts.get(route)! > counts.get(most)!) most = route;
+  }
+  const route = most.split(" ").map(Number);
+  return { width: gates === 1 ? route[0]! : route, share: counts.get(most)! / n };
 }
 
 function countRoutes(p: Predictions, d: DynamicPredictions): Routes {
   const candidates = [...d.candidates].sort((a, b) => a - b);
   const perClass = p.classNames.map(() => candidates.map(() => 0));
+  const gates = d.choice.length / p.labels.length;
   d.choice.forEach((width, i) => {
-    perClass[p.labels[i]!]![candidates.indexOf(width)]! += 1;
+    perClass[p.labels[Math.floor(i / gates)]!]![candidates.indexOf(width)]! += 1;
   });
   const overall = candidates.map((_, k) => perClass.reduce((sum, row) => sum + row[k]!, 0));
   return { candidates, overall, perClass };

@@ -5,7 +5,8 @@ import type { Batch } from "../data/batch.js";
 import { Plan } from "../engine/plan.js";
 import type { Supernet } from "../models/build.js";
 import type { Slot } from "../nn/width.js";
-import type { DynamicPredictions, WidthPredictions } from "./predictions.js";
+import { Philox } from "../random/philox.js";
+import type { DynamicPredictions, RoutePredictions, WidthPredictions } from "./predictions.js";
 
 export interface Measured {
   labels: Int32Array;
@@ -13,7 +14,9 @@ export interface Measured {
   indices: Int32Array;
   widths: WidthPredictions[];
   largest?: { madds: number; correct: Uint8Array };
-  dynamic?: DynamicPredictions;
+  /** `predicted`: top-1 class. */
+  dynamic?: DynamicPredictions & { predicted: Int32Array };
+  routes?: RoutePredictions[];
 }
 
 export interface MeasureOptions {
@@ -22,6 +25,8 @@ export interface MeasureOptions {
   /** Also run the gate. */
   dynamic?: boolean;
   largest?: boolean;
+  /** Also run so many random routes, where there are several gates. Each is one more pass over the images. */
+  routes?: number;
   onProgress?: (images: number) => void;
 }
 
@@ -54,6 +59,8 @@ export async function measure(
   options: MeasureOptions,
 ): Promise<Measured> {
   const { batch, dynamic = false, largest = false, onProgress } = options;
+  const several = net.gates.length > 1;
+  const drawn = several ? randomRoutes(net, options.routes ?? 0) : [];
   const numbered = Array.from({ length: net.widths }, (_, k) => k);
   const slots: Slot[] = largest ? [...numbered, "largest"] : numbered;
   const plan = new Plan(backend, net, span, { batch, slots, dynamic });
@@ -61,6 +68,9 @@ export async function measure(
     const classes = net.spec.classes;
     const columns = new Map<Slot | "dynamic", Column>(slots.map((slot) => [slot, new Column()]));
     if (dynamic) columns.set("dynamic", new Column());
+    const drawnColumns = drawn.map(() => new Column());
+    const blind = new Column();
+    const blindRoutes: (readonly number[])[] = [];
     const labels: number[] = [];
     const indices: number[] = [];
     const routes: number[][] = [];
@@ -73,10 +83,22 @@ export async function measure(
         plan.run(size, slot);
         columns.get(slot)!.add(read(size), truth, classes);
       }
+      for (const [i, route] of drawn.entries()) {
+        plan.run(size, route);
+        drawnColumns[i]!.add(read(size), truth, classes);
+      }
       if (dynamic) {
-        easy.push(...easiness(plan.gateScores(size), gateCosts));
-        routes.push(...plan.runDynamic(size));
+        if (!several) easy.push(...easiness(plan.gateScores(size), gateCosts));
+        const taken = plan.runDynamic(size);
+        routes.push(...taken);
         columns.get("dynamic")!.add(read(size), truth, classes);
+        if (several) {
+          const dealt = [...taken];
+          new Philox(labels.length, "blind routes").shuffle(dealt);
+          plan.runRoutes(dealt);
+          blind.add(read(size), truth, classes);
+          blindRoutes.push(...dealt);
+        }
       }
       labels.push(...truth);
       indices.push(...which);
@@ -100,15 +122,31 @@ export async function measure(
       result.largest = { madds: madds(net, "largest"), correct: Uint8Array.from(columns.get("largest")!.correct) };
     }
     if (dynamic) {
-      const cost = routeCosts(net);
+      const cost = routeCosts(net, true);
+      const spent = Float64Array.from(routes, cost);
+      const { correct, predicted } = columns.get("dynamic")!;
       result.dynamic = {
-        // With several gates the last choice stands for the image.
-        choice: Int32Array.from(routes, (route) => route[route.length - 1]!),
-        madds: Float64Array.from(routes, cost),
-        correct: Uint8Array.from(columns.get("dynamic")!.correct),
-        easyScore: Float32Array.from(easy),
+        choice: Int32Array.from(routes.flat()),
+        madds: spent,
+        correct: Uint8Array.from(correct),
+        predicted: Int32Array.from(predicted),
+        // What several gates expect to spend hangs on what they choose: there it is what they did spend.
+        easyScore: several ? Float32Array.from(spent, (madds) => -madds) : Float32Array.from(easy),
         candidates: [...net.gates[0]!.candidates],
+        ...(several && {
+          blind: {
+            madds: Float64Array.from(blindRoutes, routeCosts(net, false)),
+            correct: Uint8Array.from(blind.correct),
+          },
+        }),
       };
+    }
+    if (drawn.length > 0) {
+      result.routes = drawn.map((route, i) => ({
+        route,
+        madds: madds(net, route),
+        correct: Uint8Array.from(drawnColumns[i]!.correct),
+      }));
     }
     return result;
   } finally {
@@ -116,12 +154,18 @@ export async function measure(
   }
 }
 
-/** MAdds of a route, the gates' heads included; each route is counted once. */
-function routeCosts(net: Supernet): (route: readonly number[]) => number {
+/** The same routes for a network and a number. */
+function randomRoutes(net: Supernet, count: number): number[][] {
+  const random = new Philox(count, "random routes");
+  return Array.from({ length: count }, () => net.gates.map(() => random.int(net.widths)));
+}
+
+/** MAdds of a route; each is counted once. */
+export function routeCosts(net: Supernet, heads: boolean): (route: readonly number[]) => number {
   const known = new Map<string, number>();
   return (route) => {
     const key = route.join(" ");
-    const cost = known.get(key) ?? madds(net, route, true);
+    const cost = known.get(key) ?? madds(net, route, heads);
     known.set(key, cost);
     return cost;
   };

@@ -21,7 +21,7 @@ export interface WidthPredictions {
 
 /** The gated network. */
 export interface DynamicPredictions {
-  /** Width number that each sample took; one of `candidates`. */
+  /** Width numbers that each sample took, [sample][gate]; of `candidates`. */
   choice: Int32Array;
   /** MAdds spent on each sample, gate included. */
   madds: Float64Array;
@@ -30,6 +30,16 @@ export interface DynamicPredictions {
   easyScore: Float32Array;
   /** Width numbers that the gate chooses among. */
   candidates: number[];
+  /** With several gates: the same routes dealt out to the samples blindly, without the gates' cost. */
+  blind?: { madds: Float64Array; correct: Uint8Array };
+}
+
+/** A route through several gates, run over every sample without them. */
+export interface RoutePredictions {
+  /** A width for each gate. */
+  route: readonly number[];
+  madds: number;
+  correct: Uint8Array;
 }
 
 /** Images that neither the validation nor the weights have seen: the cascade's threshold is chosen on them. */
@@ -47,6 +57,8 @@ export interface Predictions {
   /** The widest with wide early stages too: a row of its own, never a denominator. */
   largest?: { madds: number; correct: Uint8Array };
   dynamic?: DynamicPredictions;
+  /** Random routes, where the network has several gates. */
+  routes?: RoutePredictions[];
   heldOut?: HeldOut;
   /** A cascade that held-out images chose before, where there is no `heldOut`. */
   cascade?: Cascade;
@@ -116,7 +128,9 @@ function checkWidths(name: string, labels: Int32Array, widths: WidthPredictions[
 }
 
 function checkDynamic(d: DynamicPredictions, widths: WidthPredictions[], n: number): void {
-  checkLength("dynamic.choice", d.choice, n);
+  if (d.choice.length === 0 || d.choice.length % n !== 0) {
+    throw new ShapeError(`dynamic.choice: expected ${n} values for each gate, got ${d.choice.length}.`);
+  }
   checkLength("dynamic.madds", d.madds, n);
   checkLength("dynamic.correct", d.correct, n);
   checkLength("dynamic.easyScore", d.easyScore, n);

@@ -38,12 +38,13 @@ export function sentences(e: Evaluation): string[] {
   if (e.dynamic === null) return [`${samples}; no gate was run.`];
   const d = e.dynamic;
   const { candidates, overall, perClass } = d.routes;
+  const choices = overall.reduce((a, b) => a + b, 0);
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
   const found: string[] = [];
   if (d.collapse !== null) {
-    found.push(
-      `COLLAPSED: width ${d.collapse.width} takes ${percent(d.collapse.share)} of the images, so the gate is a constant.`,
-    );
+    const { width, share } = d.collapse;
+    const what = typeof width === "number" ? `width ${width}` : `route ${width.join(", ")}`;
+    found.push(`COLLAPSED: ${what} takes ${percent(share)} of the images, so the gate is a constant.`);
   }
   found.push(`Dynamic minus the static envelope at the same mean MAdds: ${withInterval(d.minusEnvelope)}.`);
   found.push(`Dynamic minus width ${d.minusNearest.width}, the envelope's nearest: ${withInterval(d.minusNearest)}.`);
@@ -61,7 +62,8 @@ export function sentences(e: Evaluation): string[] {
       : `Gate AUC on easy (width ${candidates[0]} is right) against hard: ${d.auc.toFixed(3)} (0.5 is blind).`,
   );
   found.push(
-    `Routes: ${candidates.map((width, k) => `width ${width} ${percent(overall[k]! / e.samples)}`).join(", ")}.`,
+    `Routes: ${candidates.map((width, k) => `width ${width} ${percent(overall[k]! / choices)}`).join(", ")}` +
+      (choices > e.samples ? ` of the choices of ${choices / e.samples} gates.` : "."),
   );
   const spread = widestSpread(perClass);
   if (spread !== null) {
@@ -83,6 +85,8 @@ export function rowName(row: Row): string {
       return "static envelope";
     case "random":
       return "random routing";
+    case "routes":
+      return "random fixed routes";
     case "cascade":
       return "confidence cascade";
     default:

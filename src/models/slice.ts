@@ -1,6 +1,6 @@
 /**
- * One width of a supernet, or one route through its gates, as a network of its own, for where nothing is to be chosen: its layers hold copies of the prefixes
- * that the width uses, and compute the same bits.
+ * One width of a supernet, or one route through its gates, as a network of its own, for where nothing is to be chosen: its
+ * layers hold copies of the prefixes that it uses, and compute the same bits.
  */
 import { UsageError } from "../errors.js";
 import { asFloat32, float32Tensor } from "../io/float32.js";
@@ -12,8 +12,8 @@ import { fullWidth, type ModelSpec, type StageSpec, type StemSpec, squeezeOf } f
 
 /**
  * The model on `asked` alone: a network of one width without gates, and no more of the file than that needs. The tensors are
- * copies. UsageError where there is no such width or route, UncalibratedError where its norm statistics were never measured, FormatError
- * where the tensors are not the network's.
+ * copies. UsageError where there is no such width or route, UncalibratedError where its norm statistics were never measured,
+ * FormatError where the tensors are not the network's.
  */
 export function sliceModel(file: ModelFile, asked: Route): ModelFile {
   const spec = file.model.spec as ModelSpec;

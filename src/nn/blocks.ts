@@ -20,7 +20,7 @@ import {
   type NormKind,
   type Upstream,
 } from "./layers.js";
-import { type Position, roundChannels, type Slot, widest } from "./width.js";
+import { type Position, roundChannels, type Slot, widerSlot, widest } from "./width.js";
 
 /** Where a walk stands: the activation, its place among the widths, and what a block keeps for its second half. */
 export interface Walk<T> {
@@ -33,12 +33,12 @@ export interface Walk<T> {
 }
 
 export function startWalk<T>(x: T, slot: Slot): Walk<T> {
-  return { x, at: { slot, from: slot }, input: null, reduced: null };
+  return { x, at: { slot, from: slot, stream: slot }, input: null, reduced: null };
 }
 
 /** The position behind a gate that chose `slot`. */
-export function passGate(at: Position, slot: Slot): Position {
-  return { slot, from: at.slot };
+export function passGate({ stream }: Position, gate: Gate, slot: Slot): Position {
+  return { slot, from: stream, stream: gate.keepsStream ? widerSlot(stream, slot) : slot };
 }
 
 export interface Step {
@@ -89,9 +89,14 @@ const halve: PoolWindow = { kind: "average", kernel: 2, stride: 2, pad: 0, ceil:
  * Widths of a block's output: its input's where that is added as it is and is wider. So it happens in a slice whose route went
  * narrower within a stage; in a supernet both lists are as wide.
  */
-export function outputWidths({ residual, stride, full, cin, cout }: BlockShape): readonly number[] {
-  const added = residual !== false && stride === 1 && full.cin === full.cout;
-  return added && widest(cin) > widest(cout) ? cin : cout;
+export function outputWidths(shape: BlockShape): readonly number[] {
+  const { cin, cout } = shape;
+  return keepsStream(shape) && widest(cin) > widest(cout) ? cin : cout;
+}
+
+/** Whether a block's sum is with its input as it is, so that a narrower block leaves the stream as wide. */
+function keepsStream({ residual, stride, full }: BlockShape): boolean {
+  return residual !== false && stride === 1 && full.cin === full.cout;
 }
 
 /** What the norms of a block depend on that lie behind its gate, if it has one. */
@@ -119,8 +124,8 @@ function declareShortcut(declare: Declare, name: string, shape: BlockShape): Sho
 
 /** ResNet's: one convolution both halves and widens, and a norm follows it. */
 function declareProjection(declare: Declare, name: string, shape: BlockShape): Shortcut {
-  const { stride, full, cin, cout } = shape;
-  if (stride === 1 && full.cin === full.cout) return { pool: false, conv: null, norm: null };
+  const { stride, cin, cout } = shape;
+  if (keepsStream(shape)) return { pool: false, conv: null, norm: null };
   return {
     pool: false,
     conv: declareConv(declare, `${name}.downsample.0`, cin, cout, { stride }),
@@ -153,14 +158,14 @@ function gatedSteps(
     ];
   }
   const { index, candidates, shape: head } = shape.gate;
-  const gate = declareGate(declare, `${name}.gate`, index, attention, candidates, head);
+  const gate = declareGate(declare, `${name}.gate`, index, attention, candidates, head, keepsStream(shape));
   return [
     step(`${name} (before the gate)`, before),
     {
       name: gate.name,
       gate,
       run: (exec, walk) => {
-        walk.at = passGate(walk.at, exec.gate(gate, walk.reduced!, walk.at));
+        walk.at = passGate(walk.at, gate, exec.gate(gate, walk.reduced!, walk.at));
       },
     },
     step(`${name} (after the gate)`, after),
@@ -282,6 +287,7 @@ export function bottleneckBlock(declare: Declare, name: string, shape: BlockShap
       walk.x = exec.conv(walk.x, conv2, bn2, shape.act, walk.at);
       walk.x = exec.conv(walk.x, conv3, bn3, "none", walk.at);
       addShortcut(exec, walk, shortcut, shape.act);
+      if (shortcut.conv !== null) walk.at = { ...walk.at, stream: walk.at.slot };
     },
   );
 }

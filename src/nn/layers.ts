@@ -37,7 +37,7 @@ export interface Upstream {
 
 /**
  * One scale and shift for all widths. Batch norm keeps running statistics for every kind of input it can tell apart: before the
- * first gate for each of its widths, behind it for each slot, behind a second for each (slot before the last gate, slot now).
+ * first gate for each of its widths, behind it for each slot, behind a second for each (slot whose width came in, slot now).
  */
 export interface Norm {
   readonly name: string;
@@ -45,7 +45,7 @@ export interface Norm {
   readonly weight: Param;
   readonly bias: Param;
   readonly widths: readonly number[];
-  /** Slots that `stats` tells apart, and whether for each slot before the last gate. */
+  /** Slots that `stats` tells apart, and whether for each that came into the last gate's block. */
   readonly slots: number;
   readonly pairs: boolean;
   /** By `normEntry`; empty for group norm. */
@@ -56,7 +56,7 @@ export const NORM_EPS = 1e-5;
 export const NORM_MOMENTUM = 0.1;
 
 /** Which of a batch norm's statistics hold at a position. */
-export function normEntry({ slots, pairs }: Norm, { slot, from }: Position): number {
+export function normEntry({ slots, pairs }: Norm, { slot, from }: Pick<Position, "slot" | "from">): number {
   const index = (s: Position["slot"]) => (slots === 1 ? 0 : s === "largest" ? slots - 1 : s);
   return (pairs ? index(from) * slots : 0) + index(slot);
 }
@@ -78,6 +78,8 @@ export interface Gate {
   readonly head: Conv;
   /** Slots the scores stand for. */
   readonly candidates: readonly number[];
+  /** Whether the residual stream passes by, so that it stays as wide where the gate chooses narrower. */
+  readonly keepsStream: boolean;
 }
 
 export function declareConv(
@@ -169,10 +171,11 @@ export function declareGate(
   attention: Attention,
   candidates: readonly number[],
   { hidden, bias }: GateShape,
+  keepsStream: boolean,
 ): Gate {
   const options = { role: "gate", bias } as const;
   const first = hidden > 0 ? declareConv(declare, `${name}.gate.0`, attention.reduce.cout, [hidden], options) : null;
   const features = first === null ? attention.reduce.cout : first.cout;
   const head = declareConv(declare, `${name}.gate.${first ? 2 : 0}`, features, [candidates.length], options);
-  return { name, index, hidden: first, head, candidates };
+  return { name, index, hidden: first, head, candidates, keepsStream };
 }

@@ -8,10 +8,18 @@ export type Slot = number | "largest";
 /** A slot for each gate in order, or one for all. */
 export type Route = Slot | readonly number[];
 
-/** Where a walk stands among the widths: the slot in force, and the one before the last gate set it. */
+/**
+ * Where a walk stands among the widths: the slot in force, the slot whose width came into the last gate's block, and the one
+ * whose width the activations between blocks have: a residual stream may be wider than the slot in force.
+ */
 export interface Position {
   readonly slot: Slot;
   readonly from: Slot;
+  readonly stream: Slot;
+}
+
+export function widerSlot(a: Slot, b: Slot): Slot {
+  return a === "largest" || b === "largest" ? "largest" : Math.max(a, b);
 }
 
 /** The slot that a route starts with, before the first gate. */

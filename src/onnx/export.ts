@@ -8,7 +8,7 @@
  */
 import { UsageError } from "../errors.js";
 import { checkTensors, type ModelFile, selectTensors } from "../io/model-file.js";
-import { cutAtGates, type Supernet, walkNetwork, walkOn } from "../models/build.js";
+import { cutAtGates, type Supernet, walkNetwork } from "../models/build.js";
 import { checkCalibrated, networkOf } from "../models/file.js";
 import { sliceModel } from "../models/slice.js";
 import { passGate, type Step, startWalk, type Walk } from "../nn/blocks.js";
@@ -78,7 +78,14 @@ function routed(file: ModelFile, net: Supernet, graph: Graph, image: Activations
   const shared = net.gates.length > 1 ? new Weights(graph, tensors) : null;
   const walkSegment = (steps: readonly Step[], graph: Graph, from: Walk<Activations>): Arrival => {
     const exec = new OnnxExec(graph, shared ?? new Weights(graph, tensors));
-    return { walk: walkOn(steps, exec, { ...from, reduced: null }), scores: exec.scores };
+    const walk = { ...from, reduced: null };
+    // A gate, the last step, has no choice to go on with here: what follows starts from where it found the walk.
+    let { at } = walk;
+    for (const step of steps) {
+      at = walk.at;
+      step.run(exec, walk);
+    }
+    return { walk: { ...walk, at }, scores: exec.scores };
   };
   const [head, ...segments] = cutAtGates(net.steps);
   const routes: string[] = [];
@@ -86,7 +93,8 @@ function routed(file: ModelFile, net: Supernet, graph: Graph, image: Activations
   let arrivals = [walkSegment(head!, graph, startWalk(image, 0))];
   let last: { way: string; leadsTo: number[] } | null = null;
   segments.forEach((steps, g) => {
-    const { name, candidates } = net.gates[g]!;
+    const gate = net.gates[g]!;
+    const { name, candidates } = gate;
     const count = candidates.length;
     const scores = graph.node("Flatten", `${name}.scores`, [arrivals[0]!.scores!.name], { axis: 1 });
     const choice = graph.node("ArgMax", `${name}.choice`, [scores], { axis: 1, keepdims: 0 });
@@ -101,9 +109,10 @@ function routed(file: ModelFile, net: Supernet, graph: Graph, image: Activations
     const leadsTo: number[] = [];
     const outputs = graph.choose(way, arrivals.length * count, (i, branch) => {
       const { walk } = arrivals[Math.floor(i / count)]!;
-      const arrival = walkSegment(steps, branch, { ...walk, at: passGate(walk.at, candidates[i % count]!) });
+      const arrival = walkSegment(steps, branch, { ...walk, at: passGate(walk.at, gate, candidates[i % count]!) });
       // Ways that leave the same sizes at the same width are one to all that follows.
-      const key = [arrival.walk.at.slot, arrival.walk.x.c, arrival.walk.input?.c].join(" ");
+      const { slot, stream } = arrival.walk.at;
+      const key = [slot, stream, arrival.walk.x.c, arrival.walk.input?.c].join(" ");
       if (!leaving.has(key)) leaving.set(key, arrival);
       leadsTo.push([...leaving.keys()].indexOf(key));
       return crossing(arrival);

@@ -1,10 +1,10 @@
 /** The end of a run: the budget table, the honest evaluation on the validation images, the model file and the report. */
 import { join } from "node:path";
 import { encode as encodePng } from "fast-png";
-import { madds, maddsBeforeGate } from "../cost/madds.js";
+import { maddsBeforeGate } from "../cost/madds.js";
 import type { Dataset } from "../data/dataset.js";
 import { benchmark } from "../evaluate/benchmark.js";
-import { calibrationTable, gateOutcomes } from "../evaluate/calibrate.js";
+import { measureCalibration } from "../evaluate/calibrate.js";
 import { chooseCascade } from "../evaluate/cascade.js";
 import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
 import { type Measured, measure } from "../evaluate/measure.js";
@@ -30,7 +30,7 @@ const SHEET = 24;
 
 export async function finish(session: Session, progress: Progress, started: Date): Promise<Finished> {
   const { config, net, learner, data, folder, about, gated } = session;
-  const calibration = gated && net.gates.length === 1 ? await calibrate(session) : undefined;
+  const calibration = gated ? await calibrate(session) : undefined;
   const evaluation = await evaluateSession(session);
   const results = evaluation.result;
   const budget = results.rows.find((row) => row.kind === "dynamic")?.madds ?? null;
@@ -96,11 +96,7 @@ function reportEpoch(row: Record<string, string>): ReportData["epochs"][number] 
 async function calibrate(session: Session): Promise<CalibrationPoint[]> {
   const { backend, net, learner, data } = session;
   const { heldOut } = data;
-  const outcomes = await gateOutcomes(backend, net, learner.student, heldOut.inOrder(), { batch: heldOut.batchSize });
-  return calibrationTable(
-    outcomes,
-    net.gates[0]!.candidates.map((k) => madds(net, k, true)),
-  );
+  return measureCalibration(backend, net, learner.student, heldOut.inOrder(), { batch: heldOut.batchSize });
 }
 
 async function evaluateSession(
@@ -137,17 +133,19 @@ async function exampleSheet(
   dataset: Dataset,
   classes: readonly string[],
 ): Promise<{ easiest: Example[]; hardest: Example[] }> {
-  const { dynamic, labels, indices, widths } = measured;
+  const { dynamic, labels, indices } = measured;
   const scores = dynamic!.easyScore;
   const order = Array.from(scores.keys()).sort((a, b) => scores[b]! - scores[a]! || a - b);
   const example = async (i: number): Promise<Example> => {
     const { data, width, height, channels } = await dataset.pixels(indices[i]!);
     const png = encodePng({ width, height, channels, data: new Uint8Array(data), depth: 8 });
-    const choice = dynamic!.choice[i]!;
+    // With several gates the last choice stands for the image.
+    const gates = dynamic!.choice.length / labels.length;
+    const choice = dynamic!.choice[(i + 1) * gates - 1]!;
     return {
       dataUrl: `data:image/png;base64,${Buffer.from(png).toString("base64")}`,
       label: classes[labels[i]!]!,
-      predicted: classes[widths.find((w) => w.width === choice)!.predicted[i]!]!,
+      predicted: classes[dynamic!.predicted[i]!]!,
       width: choice,
     };
   };

@@ -1,7 +1,8 @@
 /**
  * The walk of stage II's Gumbel form: computed at the widest candidate and masked by each image's choice, so that the choice
  * receives a gradient. Masks multiply after every convolution whose output slims and again after its norm; norms mix the
- * candidates' running statistics (behind a second gate those of every pair of choices). With a one-hot choice the logits equal those of the chosen width. PUBLISHED_CODE 33–37.
+ * candidates' running statistics, behind a second gate those of every pair of choices. With a one-hot choice the logits equal
+ * those of the chosen width. PUBLISHED_CODE 33–37.
  */
 import type { Placed, Plan } from "../engine/plan.js";
 import { type Supernet, splitAtGate, walkOn } from "../models/build.js";
@@ -53,8 +54,9 @@ export interface GateDecision {
 
 class MaskedExec extends TrainExec {
   readonly decisions: GateDecision[] = [];
-  /** The last gate's choice; and with that of the gate before, where there is one, as a choice of their pairs. */
   #current: GateDecision | null = null;
+  /** As choices: the slot of the residual stream; and behind a second gate the pair of what came into it and what it chose. */
+  #stream: Tensor | null = null;
   #pairs: Tensor | null = null;
 
   /** `noise[gate]`: Gumbel noise, N · candidates values. Only the gates' heads get gradients. */
@@ -68,9 +70,10 @@ class MaskedExec extends TrainExec {
 
   override gate(gate: Gate, reduced: Tensor, at: Position): Slot {
     const scores = gateScores(this, gate, reduced, at);
-    const before = this.#current;
     this.#current = { gate, scores, ...straightThrough(this.tape, scores, this.noise[gate.index]!) };
-    this.#pairs = before === null ? null : joint(this.tape, before.choice, this.#current.choice);
+    const { choice } = this.#current;
+    this.#pairs = this.#stream && joint(this.tape, this.#stream, choice);
+    this.#stream = this.#pairs && gate.keepsStream ? mix(this.tape, this.#pairs, widerOf(choice.c)) : choice;
     this.decisions.push(this.#current);
     return gate.candidates[gate.candidates.length - 1]!;
   }
@@ -139,4 +142,12 @@ class MaskedExec extends TrainExec {
     const weight = { gamma: norm.weight.in(span), beta: norm.bias.in(span), dgamma: 0, dbeta: 0, eps: NORM_EPS };
     return groupNorm(this.tape, x, weight, "none");
   }
+}
+
+/** For each pair of candidates, as a choice, the wider one. */
+function widerOf(count: number): Float32Array[] {
+  return Array.from({ length: count ** 2 }, (_, pair) => {
+    const wider = Math.max(Math.floor(pair / count), pair % count);
+    return Float32Array.from({ length: count }, (_, k) => (k === wider ? 1 : 0));
+  });
 }

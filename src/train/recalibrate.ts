@@ -2,8 +2,7 @@
  * Recalibration: every width's norm statistics measured anew, on the final weights. By default the plain average over the
  * batches, `largest` included, on clean images; the published code keeps its momentum and leaves `largest` out.
  *
- * With several gates the routes are random, and every pair of slots before and behind a gate occurs once a batch. Group norm
- * has nothing to measure.
+ * With several gates the routes mix widths, uniformly (`coveringRoutes`). Group norm has nothing to measure.
  */
 import type { Backend } from "../backend/backend.js";
 import { type Supernet, slotsOf, splitAtGate, walkOn } from "../models/build.js";
@@ -22,18 +21,20 @@ export function calibratedSlots(net: Supernet, compat: TrainConfig["compat"]): S
 }
 
 /**
- * Routes that send a batch through every pair of slots before and behind a gate exactly once: widths² of them, each gate's
- * choices a random permutation of the slots for those that come in with one slot. Every route is equally likely.
+ * Routes for round `round`, widths² of them: every pair of choices at two gates in a row is taken once, and within `widths` rounds
+ * every triple, so that whatever width the residual stream comes in with meets every choice. Each is as likely as any other.
  */
-export function coveringRoutes({ widths, gates }: Pick<Supernet, "widths" | "gates">, random: Philox): number[][] {
-  const routes = Array.from({ length: widths ** 2 }, (_, i) => [i % widths]);
-  for (let g = 1; g < gates.length; g++) {
-    for (let slot = 0; slot < widths; slot++) {
-      const order = Array.from({ length: widths }, (_, k) => k);
-      random.shuffle(order);
-      const group = routes.filter((route) => route.length === g && route[g - 1] === slot);
-      for (const [i, route] of group.entries()) route.push(order[i]!);
-    }
+export function coveringRoutes({ widths, gates }: Pick<Supernet, "widths" | "gates">, round: number): number[][] {
+  const random = new Philox(Math.floor(round / widths), "recalibration");
+  const order = () => {
+    const slots = Array.from({ length: widths }, (_, k) => k);
+    random.shuffle(slots);
+    return slots;
+  };
+  const routes = Array.from({ length: widths ** 2 }, (_, i) => [i % widths, Math.floor(i / widths)]);
+  for (let g = 2; g < gates.length; g++) {
+    const orders = Array.from({ length: widths }, order);
+    for (const route of routes) route.push(orders[route[g - 1]!]![(route[g - 2]! + round) % widths]!);
   }
   return routes;
 }
@@ -45,9 +46,10 @@ export class Recalibration {
   readonly #net: Supernet;
   readonly #span: number;
   readonly #published: boolean;
-  /** Batches that each entry of a norm has seen, and all. */
+  /** Batches that each entry of a norm has seen. */
   readonly #seen = new Map<string, number>();
-  #batches = 0;
+  /** Of `coveringRoutes`. */
+  #round = 0;
 
   /** Forgets the statistics in `span`; feed it batches with `add`. */
   constructor(backend: Backend, net: Supernet, span: number, compat: TrainConfig["compat"]) {
@@ -64,14 +66,31 @@ export class Recalibration {
     }
   }
 
-  /** One batch through every width. */
+  /** One batch through every width; with several gates through a round of routes, the first through as many as leave no gap. */
   add(images: Tensor): void {
-    const net = this.#net;
-    if (net.norms.every(({ stats }) => stats.length === 0)) return;
-    const { head, tail } = splitAtGate(net);
-    const numbered: Route[] = this.slots.filter((slot) => slot !== "largest");
-    const batch = this.#batches++;
-    const routes = net.gates.length > 1 ? coveringRoutes(net, new Philox(batch, "recalibration")) : numbered;
+    const { norms, gates } = this.#net;
+    if (norms.every(({ stats }) => stats.length === 0)) return;
+    if (gates.length < 2) {
+      this.#run(
+        images,
+        this.slots.filter((slot) => slot !== "largest"),
+      );
+    } else {
+      do this.#run(images, coveringRoutes(this.#net, this.#round++));
+      while (
+        norms.some((norm) => norm.pairs && norm.stats.some((_, entry) => !this.#seen.has(`${norm.name} ${entry}`)))
+      );
+    }
+    if (this.slots.includes("largest")) {
+      this.#backend.arena.scope(() => {
+        const exec = this.#exec(new Tape(this.#backend, false), "largest", 1);
+        walkOn<Tensor>(this.#net.steps, exec, startWalk(images, "largest"));
+      });
+    }
+  }
+
+  #run(images: Tensor, routes: readonly Route[]): void {
+    const { head, tail } = splitAtGate(this.#net);
     this.#backend.arena.scope(() => {
       const tape = new Tape(this.#backend, false);
       // The published code runs the part before the gate once for each width, and its statistics move each time.
@@ -83,20 +102,14 @@ export class Recalibration {
         });
       }
     });
-    if (!this.slots.includes("largest")) return;
-    this.#backend.arena.scope(() => {
-      const exec = this.#exec(new Tape(this.#backend, false), "largest", 1);
-      walkOn<Tensor>([...head, ...tail], exec, startWalk(images, "largest"));
-    });
   }
 
   #exec(tape: Tape, route: Route, times: number): TrainExec {
     const momentum = (norm: Norm, entry: number): number => {
-      if (this.#published) return 1 - (1 - NORM_MOMENTUM) ** times;
       const key = `${norm.name} ${entry}`;
       const seen = (this.#seen.get(key) ?? 0) + 1;
       this.#seen.set(key, seen);
-      return 1 / seen;
+      return this.#published ? 1 - (1 - NORM_MOMENTUM) ** times : 1 / seen;
     };
     return new TrainExec(tape, { span: this.#span, grads: 0, transposed: null }, { momentum, route });
   }

@@ -1,28 +1,42 @@
 /** `val`: the honest table of a trained model on labelled images. */
 import { maddsBeforeGate } from "../cost/madds.js";
+import { UsageError } from "../errors.js";
 import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
 import { measure } from "../evaluate/measure.js";
 import { type LabelledOptions, withLabelled } from "./labelled-node.js";
+
+export interface ValOptions extends LabelledOptions {
+  /** Random routes to run too, where the network has several gates. Default 0. */
+  routes?: number;
+}
 
 /**
  * Every row of the honest table for one model file. The cascade is the one that the training run chose on held-out images.
  * Throws UncalibratedError where norm statistics of a width were never measured.
  */
-export async function val(model: string, options: LabelledOptions): Promise<Evaluation> {
+export async function val(model: string, options: ValOptions): Promise<Evaluation> {
+  const { routes = 0 } = options;
   return withLabelled(model, options, async ({ file, net, backend, span, loader }) => {
+    if (routes > 0 && net.gates.length < 2) {
+      throw new UsageError(
+        `routes: ${file.model.name} has ${net.gates.length} gates, only several make routes to draw`,
+      );
+    }
     const measured = await measure(backend, net, span, loader.inOrder(), {
       batch: loader.batchSize,
       dynamic: file.candidates.length > 0,
       largest: !net.largestIsNumbered && (file.calibrated ?? []).includes("largest"),
+      routes,
       onProgress: (images) => options.onProgress?.(images, loader.dataset.length),
     });
-    const { labels, widths, largest, dynamic } = measured;
+    const { labels, widths, largest, dynamic, routes: drawn } = measured;
     return evaluate({
       labels,
       classNames: file.classes,
       widths,
       ...(largest === undefined ? {} : { largest }),
       ...(dynamic === undefined ? {} : { dynamic }),
+      ...(drawn === undefined ? {} : { routes: drawn }),
       ...(file.cascade === undefined ? {} : { cascade: file.cascade }),
       sharedMadds: maddsBeforeGate(net),
     });

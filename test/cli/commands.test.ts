@@ -144,6 +144,8 @@ describe("predict", () => {
     assert.equal(lines[1], "a.png  cat    0.9000  width 3 (320 channels)  12.3 M  3.21");
     assert.equal(lines[2], "       dog    0.1000");
     assert.match(lines[3]!, /fixed/);
+    const gates = [3, 0, 12].map((width, i) => ({ gate: `gate ${i}`, width, channels: 64 }));
+    assert.match(predictionTable([{ file: "c.png", ...classification, route: gates }]), / {2}3,0,12 {2}/);
   });
 });
 
@@ -159,7 +161,7 @@ describe("inspect, checks, demo", () => {
       inputSize: 28,
       channels: 1,
       classes: 10,
-      stages: [{ name: "s4", block: "separable", repeat: 2, stride: 2, size: 7, widths: [32, 48], gate: true }],
+      stages: [{ name: "s4", block: "separable", repeat: 2, stride: 2, size: 7, widths: [32, 48], gates: 1 }],
       widths: [
         { width: 0, parameters: 12_345, madds: 999_999 },
         { width: "largest" as const, parameters: 123_456, madds: 12_345_678 },

@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import { DataError, ShapeError, UsageError } from "../../src/errors.js";
 import { type Evaluation, evaluate, type RowKind } from "../../src/evaluate/evaluate.js";
+import { formatEvaluation } from "../../src/evaluate/table.js";
 import { bits, build, route, uniform } from "./build.js";
 
 const row = (e: Evaluation, kind: RowKind) => e.rows.find((r) => r.kind === kind)!;
@@ -114,6 +115,36 @@ describe("evaluate", () => {
       const { collapse } = evaluate(p).dynamic!;
       assert.deepEqual(collapse, alarm ? { width: 1, share: 199 / 200 } : null);
     }
+  });
+
+  it("pools the choices of several gates, takes what was dealt out blindly for random, and tells routes apart", () => {
+    const p = build([
+      { madds: 10, correct: bits("1010") },
+      { madds: 20, correct: bits("1110") },
+    ]); // labels 0 1 0 1
+    const blind = { madds: Float64Array.of(12, 14, 16, 18), correct: bits("1000") };
+    p.dynamic = { ...route(p, [0, 1, 0, 1]), choice: Int32Array.of(0, 1, 1, 1, 0, 0, 0, 1), blind };
+    p.routes = [
+      { route: [0, 1], madds: 14, correct: bits("1100") },
+      { route: [1, 0], madds: 16, correct: bits("1111") },
+    ];
+    const e = evaluate(p);
+    assert.deepEqual(e.dynamic!.routes, {
+      candidates: [0, 1],
+      overall: [4, 4],
+      perClass: [
+        [3, 1],
+        [1, 3],
+      ],
+    });
+    assert.deepEqual([row(e, "random").madds, row(e, "random").accuracy], [15, 0.25]);
+    assert.deepEqual([row(e, "routes").madds, row(e, "routes").accuracy], [15, 0.75]);
+    assert.equal(row(e, "routes").note, "mean of 2, from 50.00 to 100.00 %");
+    assert.equal(e.dynamic!.collapse, null);
+    assert.match(formatEvaluation(e), /Routes: width 0 50\.0 %, width 1 50\.0 % of the choices of 2 gates\./);
+    p.dynamic.choice = Int32Array.of(0, 1, 0, 1, 0, 1, 0, 1);
+    assert.deepEqual(evaluate(p).dynamic!.collapse, { width: [0, 1], share: 1 });
+    assert.match(formatEvaluation(evaluate(p)), /COLLAPSED: route 0, 1 takes 100\.0 %/);
   });
 
   it("gives a dynamic net that is one width exactly that width's figures", () => {

@@ -79,6 +79,17 @@ describe("routes", () => {
             assert.deepEqual(floatsAt(backend, one.logits, classes), logits.slice(0, classes), `width ${slot}`);
           }
         }
+
+        const dealt = randomRoutes(net, random);
+        for (let i = 0; i < N; i++) backend.f32.set(image(i), many.input / 4 + i * size);
+        many.runRoutes(dealt);
+        const mixed = floatsAt(backend, many.logits, N * classes);
+        dealt.forEach((route, i) => {
+          backend.f32.set(image(i), one.input / 4);
+          one.run(1, route);
+          const got = mixed.slice(i * classes, (i + 1) * classes);
+          assert.deepEqual(got, floatsAt(backend, one.logits, classes), `image ${i} on ${route}`);
+        });
         one.dispose();
         many.dispose();
         backend.arena.free(span);
@@ -109,6 +120,11 @@ describe("routes", () => {
     }
   });
 });
+
+/** A random route for each of N images. */
+function randomRoutes(net: Supernet, random: Philox): number[][] {
+  return Array.from({ length: N }, () => net.gates.map(({ candidates }) => candidates[random.int(candidates.length)]!));
+}
 
 /** Every way through the gates. */
 function routesOf(net: Supernet): number[][] {

@@ -5,12 +5,15 @@ import type { Backend } from "../../src/backend/backend.js";
 import { openBackend } from "../../src/backend/open.js";
 import { Plan } from "../../src/engine/plan.js";
 import { build, type Supernet, walkNetwork } from "../../src/models/build.js";
+import type { ModelSpec } from "../../src/models/spec.js";
 import type { Slot } from "../../src/nn/width.js";
 import { Tape } from "../../src/ops/tape.js";
 import { Tensor } from "../../src/ops/tensor.js";
+import { Philox } from "../../src/random/philox.js";
 import { TrainExec } from "../../src/train/forward.js";
 import { Learner } from "../../src/train/learner.js";
 import { walkMasked } from "../../src/train/masked.js";
+import { checkGumbel } from "../../src/train/stage2-gumbel.js";
 import { randomImages, randomSpan, smallSpecs } from "../support/networks.js";
 import { floatsAt } from "../support/parity-networks.js";
 
@@ -20,6 +23,16 @@ after(() => {
 });
 
 const N = 3;
+
+/** Whether masking is slicing: no candidate cuts a group of its group norms. */
+function maskable(spec: ModelSpec): boolean {
+  try {
+    checkGumbel(build(spec));
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 function slotsOf(net: Supernet): Slot[] {
   return [...Array.from({ length: net.widths }, (_, k) => k), "largest"];
@@ -66,7 +79,43 @@ for (const backend of all) {
         });
       }
 
-      if (spec.norm === "bn" || spec.description.includes("two gates")) {
+      if (maskable(spec)) {
+        it(`${spec.description}: masked by random choices, the logits are those of each image's route`, () => {
+          const net = build(spec);
+          const learner = new Learner(backend, net, randomSpan(backend, net, seed));
+          const count = 8;
+          const images = randomImages(spec, count, seed);
+          const plan = new Plan(backend, net, learner.student, { batch: count });
+          backend.f32.set(images, plan.input / 4);
+          const random = new Philox(seed, "choices");
+          const picks = net.gates.map(({ candidates }) =>
+            Array.from({ length: count }, () => random.int(candidates.length)),
+          );
+          const noise = net.gates.map(({ candidates: { length } }, g) =>
+            Float32Array.from({ length: count * length }, (_, i) =>
+              i % length === picks[g]![Math.floor(i / length)] ? 1e4 : 0,
+            ),
+          );
+          backend.arena.scope(() => {
+            const { logits } = walkMasked(new Tape(backend), net, learner.weights, plan, count, noise);
+            const masked = floatsAt(backend, logits.at, logits.size);
+            for (let i = 0; i < count; i++) {
+              const route = net.gates.map(({ candidates }, g) => candidates[picks[g]![i]!]!);
+              backend.f32.set(
+                images.subarray((i * images.length) / count, ((i + 1) * images.length) / count),
+                plan.input / 4,
+              );
+              plan.run(1, route);
+              const { classes } = spec;
+              const want = floatsAt(backend, plan.logits, classes);
+              assertNear(masked.subarray(i * classes, (i + 1) * classes), want, 2e-5, `image ${i}, ${route}`);
+            }
+          });
+          plan.dispose();
+          backend.arena.free(learner.student);
+          learner.dispose();
+        });
+
         it(`${spec.description}: masked by a choice, the logits are those of the width chosen`, () => {
           const net = build(spec);
           const learner = new Learner(backend, net, randomSpan(backend, net, seed));

@@ -130,6 +130,18 @@ export const smallSpecs: readonly ModelSpec[] = [
   },
   {
     ...base,
+    description: "bottlenecks, batch norm, a stage that takes over a stream which two gates made",
+    input: { height: 12, width: 12, channels: 3 },
+    stem: { kernel: 3, stride: 2, widths: [8] },
+    stages: [
+      { block: "bottleneck", repeat: 2, kernel: 3, stride: 1, widths: [12, 20, 28], gates: [0, 1], squeeze: 8 },
+      { block: "bottleneck", repeat: 2, kernel: 3, stride: 2, widths: [16, 28, 40], gates: [0, 1], squeeze: 8 },
+    ],
+    act: "relu",
+    residual: true,
+  },
+  {
+    ...base,
     description: "inverted, residual only where nothing changes, nothing to expand at first, convolution at last",
     input: { height: 14, width: 14, channels: 3 },
     stem: { kernel: 3, stride: 2, widths: [10] },

@@ -86,7 +86,7 @@ export function descriptionText(model: ModelDescription, heading?: Heading): str
     table(
       [left("stage"), left("block"), right("repeat"), right("stride"), right("output"), left("channels by width")],
       stages.map((stage) => [
-        stage.gate ? `${stage.name} (gate)` : stage.name,
+        stage.gates === 0 ? stage.name : `${stage.name} (${stage.gates === 1 ? "gate" : `${stage.gates} gates`})`,
         stage.block,
         `${stage.repeat}`,
         `${stage.stride}`,

@@ -134,10 +134,11 @@ export function predictionTable(predictions: readonly Prediction[], heading?: (t
     { title: "ms", align: "right" as const },
   ];
   const rows = predictions.flatMap(({ file, labels, route, madds, ms }) => {
-    const names = route.length > 1; // a network's only gate needs no name
-    const path = route
-      .map(({ gate, width, channels }) => `${names ? `${gate}: ` : ""}width ${width} (${channels} channels)`)
-      .join(", ");
+    // Through several gates as `--width` takes it.
+    const path =
+      route.length > 1
+        ? route.map(({ width }) => width).join(",")
+        : route.map(({ width, channels }) => `width ${width} (${channels} channels)`).join();
     return labels.map(({ label, score }, i) =>
       i === 0
         ? [file, label, score.toFixed(4), path || "fixed", formatMadds(madds), ms.toFixed(2)]

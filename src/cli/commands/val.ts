@@ -9,6 +9,7 @@ interface Options {
   data: string;
   split: string;
   batchSize: number;
+  routes: number;
   device: Device;
   threads: number;
   json?: boolean;
@@ -20,6 +21,7 @@ export function define(command: Command): void {
     .requiredOption("--data <path>", "folder or archive with the images, or mnist")
     .addOption(new Option("--split <name>", "which part of the data").choices(["val", "train"]).default("val"))
     .option("--batch-size <n>", "images a step", whole(1), 128)
+    .option("--routes <n>", "also n random routes through a network with several gates", whole(0), 0)
     .addOption(deviceOption())
     .addOption(threadsOption())
     .addOption(jsonOption())
@@ -31,6 +33,7 @@ cascade; with paired 95 % intervals.
 
 Examples:
   dsnet val runs/demo/best.safetensors --data mnist
+  dsnet val runs/ds_resnet/best.safetensors --data cifar-10-binary.tar.gz --routes 200
   dsnet val cifar10.safetensors --data cifar-10-binary.tar.gz --json > table.json`,
     )
     .action(async (model: string, { json, ...options }: Options) => {

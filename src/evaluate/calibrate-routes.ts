@@ -1,0 +1,55 @@
+/**
+ * Measures the budget knob's table for a network with several gates. What a gate chooses changes what the next one sees, so no
+ * scores can be kept: every λ is a run over the images.
+ */
+import type { Backend } from "../backend/backend.js";
+import { gateCosts } from "../cost/madds.js";
+import type { Batch } from "../data/batch.js";
+import { costBias } from "../engine/budget.js";
+import { Plan } from "../engine/plan.js";
+import type { CalibrationPoint } from "../io/model-file.js";
+import type { Supernet } from "../models/build.js";
+import type { CalibrateOptions } from "./calibrate.js";
+import { routeCosts } from "./measure.js";
+
+/** 0 and half powers of 2 to both sides: one gate's share of the cost is small, so λ has to reach far. */
+const LAMBDAS = Array.from({ length: 39 }, (_, i) => Math.sign(i - 19) * 2 ** ((Math.abs(i - 19) - 1) / 2));
+
+/** Images enough for a mean. */
+const IMAGES = 2000;
+
+/** The table, λ ascending and cost descending: a λ that costs no less than a smaller one is left out. */
+export async function calibrateRoutes(
+  backend: Backend,
+  net: Supernet,
+  span: number,
+  batches: AsyncIterable<Batch>,
+  { batch, onProgress }: CalibrateOptions,
+): Promise<CalibrationPoint[]> {
+  const plan = new Plan(backend, net, span, { batch });
+  const costs = gateCosts(net);
+  const routeCost = routeCosts(net, true);
+  const points = LAMBDAS.map((lambda) => ({ lambda, madds: 0, accuracy: 0 }));
+  const { classes } = net.spec;
+  let images = 0;
+  try {
+    for await (const { images: pixels, labels, size } of batches) {
+      if (images >= IMAGES) break;
+      images += size;
+      backend.f32.set(pixels, plan.input / 4);
+      for (const point of points) {
+        for (const [gate, madds] of costs.entries()) plan.setBias(gate, costBias(point.lambda, madds));
+        for (const route of plan.runDynamic(size)) point.madds += routeCost(route);
+        labels.forEach((label, i) => {
+          const row = backend.f32.subarray(plan.logits / 4 + i * classes, plan.logits / 4 + (i + 1) * classes);
+          if (row.indexOf(row.reduce((a, b) => Math.max(a, b))) === label) point.accuracy++;
+        });
+      }
+      onProgress?.(images);
+    }
+  } finally {
+    plan.dispose();
+  }
+  const table = points.map((sum) => ({ ...sum, madds: sum.madds / images, accuracy: sum.accuracy / images }));
+  return table.filter((point, i) => table.slice(0, i).every((before) => before.madds > point.madds));
+}
