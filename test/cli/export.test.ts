@@ -44,7 +44,7 @@ describe("dsnet export", { concurrency: 4 }, () => {
       /^model {7}ds_mbnet_28_width_2\nparameters {2}[\d,]+\nMAdds {7}1\.48 M\nwrote .*out\.safetensors, /,
     );
     assert.deepEqual(new Uint8Array(readFileSync(output)), encodeModel(sliceModel(sample, 2)));
-    assert.ok(!readdirSync(folder).some((name) => name.endsWith(".tmp")));
+    assert.ok(!readdirSync(folder).some((name) => name.startsWith(".out.")));
   });
 
   it("takes smallest and largest, and with --json says it in JSON", async () => {

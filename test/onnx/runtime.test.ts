@@ -7,7 +7,7 @@ import { openBackend } from "../../src/backend/open.js";
 import { Plan } from "../../src/engine/plan.js";
 import { asFloat32 } from "../../src/io/float32.js";
 import { type ModelFile, selectTensors } from "../../src/io/model-file.js";
-import { build, type Supernet } from "../../src/models/build.js";
+import type { Supernet } from "../../src/models/build.js";
 import { networkOf } from "../../src/models/file.js";
 import { listModels, modelSpec } from "../../src/models/registry.js";
 import { sliceModel } from "../../src/models/slice.js";
@@ -105,6 +105,17 @@ function ours(file: ModelFile, images: Float32Array, n: number, dynamic: boolean
   });
 }
 
+/** The first model of this table, by seed, whose gate tells the images apart: now and then all its features are 0. */
+function partingWays(spec: ModelSpec, images: Float32Array, n: number) {
+  for (let seed = 0; seed < 10; seed++) {
+    const model = balanced(fileOf(backend, spec, seed), images, n);
+    const { logits, routes } = ours(model, images, n, true);
+    const apart = new Set(routes.map(([first]) => first)).size > 1;
+    if (apart || networkOf(model).gates[0]!.candidates.length === 1) return { model, logits, routes };
+  }
+  throw new Error(`${spec.description}: the images take one route`);
+}
+
 /** (N, H, W, C) → (N, C, H, W) */
 function planes(images: Float32Array, { height, width, channels }: ModelSpec["input"]): Float32Array {
   const pixels = height * width;
@@ -149,11 +160,10 @@ function assertClose(got: Float32Array, expected: Float32Array, what: string): v
 const specs = [...listModels().map(modelSpec), ...smallSpecs, gateWithin];
 
 describe("onnxruntime", { skip }, () => {
-  for (const [seed, spec] of specs.entries()) {
-    const file = fileOf(backend, spec, seed);
-
+  for (const spec of specs) {
     it(`${spec.description}: the same logits at every width, one image and three`, async () => {
-      const images = randomImages(spec, 3, seed);
+      const file = fileOf(backend, spec);
+      const images = randomImages(spec, 3, 0);
       for (const slot of file.calibrated) {
         const slice = sliceModel(file, slot);
         const theirs = await session(slice);
@@ -168,19 +178,18 @@ describe("onnxruntime", { skip }, () => {
 
     it(`${spec.description}: the same routes and logits with the gate`, async () => {
       const n = 50;
-      const images = tinted(randomImages(spec, n, seed), spec.input.channels, n);
-      const model = balanced(file, images, n);
-      const { logits, routes } = ours(model, images, n, true);
+      const images = tinted(randomImages(spec, n, 0), spec.input.channels, n);
+      const { model, logits, routes } = partingWays(spec, images, n);
       const theirs = await session(model);
-      const [size, classes] = [images.length / n, spec.classes];
+      const size = images.length / n;
+      const got = new Float32Array(logits.length);
       for (let i = 0; i < n; i++) {
-        const got = await theirs.run(images.subarray(i * size, (i + 1) * size), 1);
-        assert.deepEqual(got.route, routes[i], `image ${i}`);
-        assertClose(got.logits, logits.subarray(i * classes, (i + 1) * classes), `image ${i}`);
+        const answer = await theirs.run(images.subarray(i * size, (i + 1) * size), 1);
+        assert.deepEqual(answer.route, routes[i], `image ${i}`);
+        got.set(answer.logits, i * spec.classes);
       }
+      assertClose(got, logits, "the images");
       await theirs.release();
-      const ways = build(spec).gates[0]!.candidates.length;
-      assert.ok(ways === 1 || new Set(routes.map(String)).size > 1, "the images take one route");
     });
   }
 });
