@@ -107,7 +107,7 @@ describe("dsnet calibrate", () => {
     writeFileSync(gateless, encodeModel({ ...sample, candidates: [] }));
     writeFileSync(foreign, encodeModel({ ...sample, classes: sample.classes.map((name) => `${name}?`) }));
     for (const [file, reason] of [
-      [gateless, /expected a model with one trained gate/],
+      [gateless, /expected a model with a trained gate/],
       [foreign, /expected the model's classes/],
     ] as const) {
       const before = readFileSync(file);
