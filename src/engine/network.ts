@@ -53,7 +53,7 @@ export class Network {
   readonly #net: Supernet;
   readonly #span: number;
   readonly #slots: readonly Slot[];
-  readonly #plans = new Map<number, Plan>();
+  readonly #plans = new Map<"single" | "batch", Plan>();
   /** Made when the first budget asks for it. */
   #budgets: BudgetTable | null = null;
   /** The gates' choice as it was trained. */
@@ -160,14 +160,15 @@ export class Network {
     return { logits: f32.slice(at, at + n * this.classes.length), routes: routes ?? null, ms };
   }
 
-  /** One plan for single images, one for batches. */
+  /** One plan for single images, and one for batches, which grows with them by powers of two. */
   #plan(n: number): Plan {
-    const batch = n === 1 ? 1 : MAX_BATCH;
-    let plan = this.#plans.get(batch);
-    if (plan === undefined) {
-      plan = new Plan(this.#backend, this.#net, this.#span, { batch, slots: this.#slots, dynamic: this.gated });
-      this.#plans.set(batch, plan);
-    }
+    const size = n === 1 ? "single" : "batch";
+    const known = this.#plans.get(size);
+    if (known !== undefined && known.batch >= n) return known;
+    known?.dispose();
+    const batch = 2 ** Math.ceil(Math.log2(n));
+    const plan = new Plan(this.#backend, this.#net, this.#span, { batch, slots: this.#slots, dynamic: this.gated });
+    this.#plans.set(size, plan);
     return plan;
   }
 

@@ -6,6 +6,9 @@
  * Batch 1 with routing is one call: the records end in OP_ROUTE, which goes on at the chosen variant. A larger batch runs
  * to the gate, is sorted into buckets by choice, and each bucket runs dense; any composition gives the bits of batch 1.
  *
+ * Where the activations before the first gate are large, that part takes one image after the other whatever the batch: they
+ * then stay in the processor's cache, and need little memory.
+ *
  * Memory: the images keep their place; what crosses a gate lies in one of two boundary areas, used in turn; what lives inside a
  * segment shares the rest.
  */
@@ -34,6 +37,8 @@ interface Variant {
   readonly next: Map<Slot, Variant>;
   readonly segment: number;
   readonly in: readonly Buffer[];
+  /** Whether it takes one image at a time. */
+  readonly single: boolean;
   /** Index of the first record, and their number without the route. */
   first: number;
   count: number;
@@ -54,6 +59,9 @@ export interface PlannedRecord {
   /** For `backend.run(at, 1, n)`. */
   at: number;
 }
+
+/** Floats of an activation of which a few fill a second-level cache. */
+const LARGE = 2 ** 16;
 
 export interface PlanOptions {
   /** Most images a call may bring. */
@@ -251,6 +259,7 @@ export class Plan {
       next: new Map(),
       segment,
       in: incoming,
+      single: segment === 0 && gate !== null && exec.ops.some(({ buffers }) => buffers.some((b) => b.floats >= LARGE)),
       first: 0,
       count: exec.ops.length,
     };
@@ -267,7 +276,8 @@ export class Plan {
 
   /** Gives every buffer its address. */
   #place(variants: readonly Variant[], image: Buffer): void {
-    const bytes = (b: Buffer) => Math.ceil((b.floats * this.batch * 4) / 64) * 64;
+    const bytesOf = (b: Buffer, images: number) => Math.ceil((b.floats * images * 4) / 64) * 64;
+    const bytes = (b: Buffer) => bytesOf(b, this.batch);
     const total = (buffers: readonly Buffer[]) => buffers.reduce((sum, b) => sum + bytes(b), 0);
     // What crosses gate g lies in area g % 2, behind the images.
     const sizes: [number, number] = [0, 0];
@@ -282,7 +292,9 @@ export class Plan {
         relative.set(b, at);
         at += bytes(b);
       }
-      end = Math.max(end, inside + placeInside(v, bytes, (b, offset) => relative.set(b, inside + offset)));
+      const kept = outcomes(v);
+      const size = (b: Buffer) => bytesOf(b, v.single && !kept.includes(b) ? 1 : this.batch);
+      end = Math.max(end, inside + placeInside(v, size, (b, offset) => relative.set(b, inside + offset)));
     }
     const base = this.#alloc(end);
     for (const [buffer, at] of relative) this.#addresses.set(buffer, base + at);
@@ -365,7 +377,33 @@ export class Plan {
   }
 
   #runVariant(variant: Variant, n: number): void {
-    this.#backend.run(this.#records + variant.first * RECORD_BYTES, variant.count, n);
+    const run = (images: number) =>
+      this.#backend.run(this.#records + variant.first * RECORD_BYTES, variant.count, images);
+    if (!variant.single || n === 1) {
+      run(n);
+      return;
+    }
+    const { u8 } = this.#backend;
+    const results = new Set([...variant.boundary, ...outcomes(variant)]);
+    // The last image first: what it leaves at the first place is then moved to its own, and the first image's stays.
+    for (let i = n - 1; i >= 0; i--) {
+      this.#aim(variant, i);
+      run(1);
+      if (i === 0) break;
+      for (const b of results) {
+        const at = this.#addresses.get(b)!;
+        u8.copyWithin(at + i * b.floats * 4, at, at + b.floats * 4);
+      }
+    }
+  }
+
+  /** Lets the records that read the images read image i. An op's first buffer is its record's first operand. */
+  #aim(variant: Variant, i: number): void {
+    const [image] = variant.in;
+    variant.ops.forEach(({ buffers }, op) => {
+      const word = (this.#records + (variant.first + op) * RECORD_BYTES) / 4 + 1;
+      if (buffers[0] === image) this.#backend.i32[word] = this.input + i * image!.floats * 4;
+    });
   }
 
   #copyLogits(variant: Variant, to: number, n: number): void {
@@ -458,6 +496,11 @@ function boundaryFloats(variant: Variant): number {
   return variant.boundary.reduce((sum, b) => sum + b.floats, 0);
 }
 
+/** What is read after a segment's last op, beside what crosses its gate. */
+function outcomes({ scores, crossing, logits }: Variant): Buffer[] {
+  return [scores, crossing?.reduced, logits].flatMap((out) => (out ? [out.buffer] : []));
+}
+
 /** Offsets for the buffers that live inside a segment, reused once they are dead. Returns the bytes needed. */
 function placeInside(
   variant: Variant,
@@ -465,25 +508,25 @@ function placeInside(
   place: (b: Buffer, offset: number) => void,
 ): number {
   const elsewhere = new Set([...variant.in, ...variant.boundary]);
-  const lastUse = new Map<Buffer, number>();
-  variant.ops.forEach((op, i) => {
-    for (const b of op.buffers) if (!elsewhere.has(b)) lastUse.set(b, i);
-  });
-  // These are read after the last op.
-  for (const out of [variant.scores, variant.crossing?.reduced, variant.logits]) {
-    if (out) lastUse.set(out.buffer, variant.ops.length);
-  }
   const space = new Arena(64, Number.MAX_SAFE_INTEGER);
   const placed = new Map<Buffer, number>();
   let end = 0;
+  const put = (b: Buffer) => {
+    if (elsewhere.has(b) || placed.has(b)) return;
+    const offset = space.alloc(bytes(b));
+    placed.set(b, offset);
+    place(b, offset - 64);
+    end = Math.max(end, offset - 64 + bytes(b));
+  };
+  // Outcomes share their place with nothing: those of one image outlive the run of the next.
+  const kept = outcomes(variant);
+  kept.forEach(put);
+  const lastUse = new Map<Buffer, number>();
   variant.ops.forEach((op, i) => {
-    for (const b of op.buffers) {
-      if (!lastUse.has(b) || placed.has(b)) continue;
-      const offset = space.alloc(bytes(b));
-      placed.set(b, offset);
-      place(b, offset - 64);
-      end = Math.max(end, offset - 64 + bytes(b));
-    }
+    for (const b of op.buffers) if (!elsewhere.has(b) && !kept.includes(b)) lastUse.set(b, i);
+  });
+  variant.ops.forEach((op, i) => {
+    op.buffers.forEach(put);
     for (const b of op.buffers) if (lastUse.get(b) === i) space.free(placed.get(b)!);
   });
   return end;
