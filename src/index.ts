@@ -1,4 +1,4 @@
-/** The public surface: load a trained network and classify; what models there are; what runs here. */
+/** The public surface: load a trained network and classify; model files in, cut and out; what models there are; what runs here. */
 import { describeSpec, type ModelDescription } from "./cost/describe.js";
 import { readModel } from "./engine/load.js";
 import { networkOf } from "./models/file.js";
@@ -12,7 +12,9 @@ export type { Classification, ClassifyOptions, Network, RunOptions, Width } from
 export * from "./errors.js";
 export type { ImageInput } from "./image/input.js";
 export type { RawImage } from "./image/raw.js";
+export { decodeModel, encodeModel, type ModelFile } from "./io/model-file.js";
 export { type ImportOptions, importCheckpoint } from "./models/import.js";
+export { sliceModel } from "./models/slice.js";
 export type { ModelSpec, StageSpec, StemSpec } from "./models/spec.js";
 
 /** Stages, widths and costs of a registry name or a model file. `layersAt`: also every layer at that width. */

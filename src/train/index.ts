@@ -5,4 +5,4 @@ export { defaultConfig } from "./defaults.js";
 export type { Stage, TrainEvent, TrainResult } from "./events.js";
 export type { LabelledOptions } from "./labelled-node.js";
 export { type TrainOptions, train } from "./train-node.js";
-export { val } from "./val-node.js";
+export { type ValOptions, val } from "./val-node.js";
