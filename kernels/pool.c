@@ -11,16 +11,17 @@ INLINE Window pool_window(int oh, int ow, int kernel, int stride, int pad, int h
   return (Window){imax(0, h0), imin(h, h0 + kernel), imax(0, w0), imin(width, w0 + kernel)};
 }
 
-enum { POOL_CHANNELS = 64 };
+/* Channels of an item: enough that sharing them out pays. */
+INLINE int pool_channels(const PoolRecord *r) { return ceil_div(32768 / (r->h * r->width) + 1, 64) * 64; }
 
 static void global_pool_group(const void *context, int item, int thread) {
   (void)thread;
   const PoolRecord *r = context;
-  const int hw = r->h * r->width, c = r->c, groups = ceil_div(c, POOL_CHANNELS);
-  const int image = item / groups, first = item % groups * POOL_CHANNELS;
+  const int hw = r->h * r->width, c = r->c, step = pool_channels(r), groups = ceil_div(c, step);
+  const int image = item / groups, first = item % groups * step;
   const float *x = FLOATS(r->x) + (size_t)image * hw * c;
   float *y = FLOATS(r->y) + (size_t)image * c;
-  for (int ch = first; ch < imin(first + POOL_CHANNELS, c); ch += VL) {
+  for (int ch = first; ch < imin(first + step, c); ch += VL) {
     /* Blocks of 64 pixels keep the error small; a fixed order keeps the bits. */
     vf total = {0};
     for (int from = 0; from < hw; from += 64) {
@@ -57,7 +58,7 @@ static void pool_row(const void *context, int item, int thread) {
 }
 
 static void op_pool(const PoolRecord *r) {
-  if (r->kernel == 0) dsn_parallel_for(global_pool_group, r, r->n * ceil_div(r->c, POOL_CHANNELS));
+  if (r->kernel == 0) dsn_parallel_for(global_pool_group, r, r->n * ceil_div(r->c, pool_channels(r)));
   else dsn_parallel_for(pool_row, r, r->n * r->oh);
 }
 
