@@ -3,6 +3,7 @@
  * Student, teacher, gradients and momentum are spans of the same layout, so an optimiser step is a handful of kernel calls.
  */
 import { ShapeError } from "../errors.js";
+import { pairPanels, unpairPanels } from "./bf16.js";
 
 /**
  * Which part of the span a parameter lies in: matrices (decayed) and the rest (plain) are trained in stage I, the slimming
@@ -24,7 +25,8 @@ export class Param {
 
   constructor(
     readonly name: string,
-    readonly kind: "conv" | "depthwise" | "vector",
+    /** `conv_bf16`: in bf16, in pairs of inputs that share a float's place. */
+    readonly kind: "conv" | "conv_bf16" | "depthwise" | "vector",
     /** (O, I, kh, kw), (C, 1, kh, kw) or (C). */
     readonly shape: readonly number[],
     readonly role: Role,
@@ -35,13 +37,24 @@ export class Param {
   /** Floats in the span, padding included. */
   get floats(): number {
     const [o, i, kh, kw] = this.shape as [number, number, number, number];
-    if (this.kind === "conv") return Math.ceil(o / PANEL) * PANEL * i * kh * kw;
-    return this.size;
+    if (this.kind === "conv_bf16") return Math.ceil(o / PANEL) * PANEL * Math.ceil(i / 2) * kh * kw;
+    return this.#panelFloats;
+  }
+
+  /** Floats before they are paired. */
+  get #panelFloats(): number {
+    const [o, i, kh, kw] = this.shape as [number, number, number, number];
+    return this.kind.startsWith("conv") ? Math.ceil(o / PANEL) * PANEL * i * kh * kw : this.size;
   }
 
   /** Values. */
   get size(): number {
     return this.shape.reduce((a, b) => a * b, 1);
+  }
+
+  /** The same to be stored in bf16. */
+  inBf16(): Param {
+    return new Param(this.name, "conv_bf16", this.shape, this.role, this.fileShape);
   }
 
   /** Byte address in the span that begins at `span`. */
@@ -56,17 +69,22 @@ export class Param {
         `${this.name}: expected ${this.size} values (${this.shape.join("×")}), got ${values.length}`,
       );
     }
-    if (this.floats > this.size) floats.fill(0); // the last panel's padding
+    const paired = this.kind === "conv_bf16";
+    const panels = paired ? new Float32Array(this.#panelFloats) : floats;
+    if (this.#panelFloats > this.size) panels.fill(0); // the last panel's padding
     this.#each((packed, published) => {
-      floats[packed] = values[published]!;
+      panels[packed] = values[published]!;
     });
+    if (paired) pairPanels(panels, this.shape[1]!, PANEL, floats);
   }
 
   /** Span's layout → published layout. */
   unpack(floats: Float32Array): Float32Array {
     const values = new Float32Array(this.size);
+    const panels = this.kind === "conv_bf16" ? new Float32Array(this.#panelFloats) : floats;
+    if (panels !== floats) unpairPanels(floats, this.shape[1]!, PANEL, panels);
     this.#each((packed, published) => {
-      values[published] = floats[packed]!;
+      values[published] = panels[packed]!;
     });
     return values;
   }
