@@ -16,6 +16,8 @@ function constants(prefix: string): [string, number][] {
 /** Fields of `ConvDxRecord` in order, without the op, each with its C type. */
 function structFields(op: string): string[] {
   const name = `${op.replace(/(^|_)(.)/g, (_all, _line, letter: string) => letter.toUpperCase())}Record`;
+  const alias = new RegExp(`typedef (\\w+)Record ${name};`).exec(header)?.[1];
+  if (alias) return structFields(alias.toLowerCase());
   const body = new RegExp(`typedef struct \\{([^{}]*)\\} ${name};`).exec(header)?.[1];
   assert.ok(body, `dsn.h has no ${name}`);
   const fields = [...body.matchAll(/(\w+) ([\w, ]+);/g)].flatMap(([, type, names]) =>
