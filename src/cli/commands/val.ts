@@ -1,8 +1,9 @@
 /** `dsnet val`: the honest table of a trained model on labelled images. */
 import { type Command, Option } from "commander";
+import type { Precision } from "../../backend/backend.js";
 import { formatEvaluation } from "../../evaluate/table.js";
 import { val } from "../../train/index.js";
-import { type Device, deviceOption, jsonOption, threadsOption, whole } from "../options.js";
+import { type Device, deviceOption, jsonOption, precisionOption, threadsOption, whole } from "../options.js";
 import { Terminal } from "../terminal.js";
 
 interface Options {
@@ -10,6 +11,7 @@ interface Options {
   split: string;
   batchSize: number;
   device: Device;
+  precision: Precision;
   threads: number;
   json?: boolean;
 }
@@ -21,6 +23,7 @@ export function define(command: Command): void {
     .addOption(new Option("--split <name>", "which part of the data").choices(["val", "train"]).default("val"))
     .option("--batch-size <n>", "images a step", whole(1), 128)
     .addOption(deviceOption())
+    .addOption(precisionOption())
     .addOption(threadsOption())
     .addOption(jsonOption())
     .addHelpText(
