@@ -2,7 +2,7 @@
  * where the one for floats multiplies two numbers, so a convolution of c channels is gemm.c's of ceil(c / 2) words with another tile. */
 #include "columns.h"
 
-#if defined(__AVX512F__) && (__GNUC__ >= 10 || __clang_major__ >= 9)
+#if defined(__AVX512F__) && (__GNUC__ >= 11 || __clang_major__ >= 12) /* those know the instructions and can ask for them */
 
 #define BF16 __attribute__((target("avx512bf16")))
 
@@ -12,6 +12,7 @@ static const char *lacks_bf16(void) {
 
 /* ---- convolution ---- */
 
+/* gemm_tile with another multiplication. Written out again: the other is compiled for processors without it. */
 BF16 INLINE void pair_tile(const int rows, const int vecs, const PanelShape *s, const float *x, int ldx, const float *wp, int column,
                            const Epilogue *e, float *y, int ldy, int columns) {
   vf acc[TILE_SIZE];

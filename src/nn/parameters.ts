@@ -81,8 +81,9 @@ export class Param {
   /** Span's layout → published layout. */
   unpack(floats: Float32Array): Float32Array {
     const values = new Float32Array(this.size);
-    const panels = this.kind === "conv_bf16" ? new Float32Array(this.#panelFloats) : floats;
-    if (panels !== floats) unpairPanels(floats, this.shape[1]!, PANEL, panels);
+    const paired = this.kind === "conv_bf16";
+    const panels = paired ? new Float32Array(this.#panelFloats) : floats;
+    if (paired) unpairPanels(floats, this.shape[1]!, PANEL, panels);
     this.#each((packed, published) => {
       values[published] = panels[packed]!;
     });

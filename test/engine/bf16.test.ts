@@ -3,15 +3,17 @@ import assert from "node:assert/strict";
 import { after, describe, it } from "node:test";
 import { nativeIsas } from "../../src/backend/native.js";
 import { openBackend } from "../../src/backend/open.js";
+import { benchmark } from "../../src/evaluate/benchmark.js";
 import { BackendError, load, UsageError } from "../../src/index.js";
 import { encodeModel, type ModelFile } from "../../src/io/model-file.js";
 import { build } from "../../src/models/build.js";
 import { modelSpec } from "../../src/models/registry.js";
 import { sliceModel } from "../../src/models/slice.js";
 import type { ModelSpec } from "../../src/models/spec.js";
+import { gateLayers } from "../../src/nn/gate.js";
 import { Param } from "../../src/nn/parameters.js";
 import { draw, randomOf } from "../support/case.js";
-import { gateWithin, randomImages, randomModel, smallSpecs } from "../support/networks.js";
+import { gateWithin, randomImages, randomModel, randomSpan, smallSpecs } from "../support/networks.js";
 import { packPairs, roundBf16 } from "../support/reference.js";
 
 const wasm = await openBackend({ device: "wasm", threads: 1 });
@@ -66,6 +68,19 @@ describe("weights in bf16", () => {
       ["3f80", "3f82", "7f80", "ff80", "7fc0", "8000"],
     );
   });
+
+  for (const spec of specs) {
+    it(`all but depthwise, stem and gates, under the same names: ${spec.description}`, () => {
+      const [full, half] = [build(spec), build(spec, "bf16")];
+      const shapes = ({ layout }: typeof full) => layout.params.map(({ name, shape, role }) => ({ name, shape, role }));
+      assert.deepEqual(shapes(half), shapes(full));
+      const kept = half.convs.filter(({ weight }) => weight.kind === "conv").map(({ name }) => name);
+      assert.deepEqual(
+        new Set(kept),
+        new Set(["conv_stem", ...half.gates.flatMap(gateLayers).map(({ name }) => name)]),
+      );
+    });
+  }
 });
 
 describe("bf16", { skip }, () => {
@@ -127,6 +142,18 @@ describe("bf16", { skip }, () => {
     half.dispose();
     full.dispose();
   });
+
+  it("can be benchmarked", async () => {
+    const backend = await openBackend({ device: "native", threads: 1, precision: "bf16" });
+    const [full, half] = (["fp32", "bf16"] as const).map((precision) => {
+      const net = build(modelSpec("ds_mbnet_28"), precision);
+      return benchmark(backend, net, randomSpan(backend, net, 1), { rounds: 2 });
+    });
+    assert.deepEqual([full!.precision, half!.precision], ["fp32", "bf16"]);
+    assert.ok(half!.memory.weights < 0.6 * full!.memory.weights);
+    assert.ok(half!.rows.every(({ median }) => median > 0) && half!.peakGmacs > 0);
+    backend.dispose();
+  });
 });
 
 describe("where there is no bf16", () => {
@@ -154,12 +181,5 @@ describe("where there is no bf16", () => {
       assert.match(error.message, /precision must be .*"int8"/);
       return error instanceof UsageError;
     });
-  });
-
-  it("networks in bf16 have the same tensors, in less room", () => {
-    const [full, half] = [build(smallSpecs[0] as ModelSpec), build(smallSpecs[0] as ModelSpec, "bf16")];
-    const shapes = ({ layout }: typeof full) => layout.params.map(({ name, shape, role }) => ({ name, shape, role }));
-    assert.deepEqual(shapes(half), shapes(full));
-    assert.ok(half.layout.floats < full.layout.floats);
   });
 });

@@ -53,7 +53,7 @@ export function checksText(facts: Checks & Surroundings, heading?: (text: string
   const packages = facts.packages.map(({ name, use, installed }) => [name, installed ? "installed" : "missing", use]);
   return [
     table([{ title: "backend" }, { title: "instructions" }, { title: "state" }, { title: "why" }], backends, heading),
-    `threads   ${facts.threads} (${facts.cores} cores)\nnode      ${facts.node}\nplatform  ${facts.platform}`,
+    `threads   ${facts.threads} (${facts.cores} cores)\nbf16      ${facts.lacksBf16 === null ? "yes" : `no: ${facts.lacksBf16}`}\nnode      ${facts.node}\nplatform  ${facts.platform}`,
     table([{ title: "optional package" }, { title: "state" }, { title: "used by" }], packages, heading),
   ].join("\n\n");
 }
