@@ -4,6 +4,8 @@
  */
 export const RECORD_WORDS = 24;
 export const RECORD_BYTES = RECORD_WORDS * 4;
+/** Output channels in a panel of weights. */
+export const PANEL = 16;
 
 /** Activations fused into kernels. */
 export const ACT = { none: 0, relu: 1, swish: 2, sigmoid: 3 } as const;

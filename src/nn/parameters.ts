@@ -2,8 +2,9 @@
  * The parameters of a network: names and shapes of the published checkpoints outside, one contiguous span of floats inside.
  * Student, teacher, gradients and momentum are spans of the same layout, so an optimiser step is a handful of kernel calls.
  */
+import { PANEL } from "../backend/records.js";
 import { ShapeError } from "../errors.js";
-import { pairPanels, unpairPanels } from "./bf16.js";
+import { packPairs, pairedWords, unpackPairs } from "./bf16.js";
 
 /**
  * Which part of the span a parameter lies in: matrices (decayed) and the rest (plain) are trained in stage I, the slimming
@@ -12,9 +13,6 @@ import { pairPanels, unpairPanels } from "./bf16.js";
 export type Role = "decayed" | "plain" | "gate" | "gate_bias" | "statistic";
 
 const ROLES: readonly Role[] = ["decayed", "plain", "gate", "gate_bias", "statistic"];
-
-/** Output channels in a panel, see kernels/dsn.h. */
-export const PANEL = 16;
 
 /** Spans and their parameters begin on 64 bytes. */
 const ALIGN = 16;
@@ -37,14 +35,9 @@ export class Param {
   /** Floats in the span, padding included. */
   get floats(): number {
     const [o, i, kh, kw] = this.shape as [number, number, number, number];
-    if (this.kind === "conv_bf16") return Math.ceil(o / PANEL) * PANEL * Math.ceil(i / 2) * kh * kw;
-    return this.#panelFloats;
-  }
-
-  /** Floats before they are paired. */
-  get #panelFloats(): number {
-    const [o, i, kh, kw] = this.shape as [number, number, number, number];
-    return this.kind.startsWith("conv") ? Math.ceil(o / PANEL) * PANEL * i * kh * kw : this.size;
+    if (this.kind === "conv") return Math.ceil(o / PANEL) * PANEL * i * kh * kw;
+    if (this.kind === "conv_bf16") return pairedWords(this.shape);
+    return this.size;
   }
 
   /** Values. */
@@ -69,23 +62,25 @@ export class Param {
         `${this.name}: expected ${this.size} values (${this.shape.join("×")}), got ${values.length}`,
       );
     }
-    const paired = this.kind === "conv_bf16";
-    const panels = paired ? new Float32Array(this.#panelFloats) : floats;
-    if (this.#panelFloats > this.size) panels.fill(0); // the last panel's padding
+    if (this.kind === "conv_bf16") {
+      packPairs(this.shape, values, floats);
+      return;
+    }
+    if (this.floats > this.size) floats.fill(0); // the last panel's padding
     this.#each((packed, published) => {
-      panels[packed] = values[published]!;
+      floats[packed] = values[published]!;
     });
-    if (paired) pairPanels(panels, this.shape[1]!, PANEL, floats);
   }
 
   /** Span's layout → published layout. */
   unpack(floats: Float32Array): Float32Array {
     const values = new Float32Array(this.size);
-    const paired = this.kind === "conv_bf16";
-    const panels = paired ? new Float32Array(this.#panelFloats) : floats;
-    if (paired) unpairPanels(floats, this.shape[1]!, PANEL, panels);
+    if (this.kind === "conv_bf16") {
+      unpackPairs(this.shape, floats, values);
+      return values;
+    }
     this.#each((packed, published) => {
-      values[published] = panels[packed]!;
+      values[published] = floats[packed]!;
     });
     return values;
   }

@@ -1,7 +1,16 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
-import { ACT, type Call, encode, type OpName, RECORD_WORDS, RECORDS, scratchWord } from "../../src/backend/records.js";
+import {
+  ACT,
+  type Call,
+  encode,
+  type OpName,
+  PANEL,
+  RECORD_WORDS,
+  RECORDS,
+  scratchWord,
+} from "../../src/backend/records.js";
 
 const header = readFileSync("kernels/dsn.h", "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
 
@@ -37,8 +46,9 @@ describe("records", () => {
     assert.deepEqual(Object.entries(ACT), constants("ACT"));
   });
 
-  it("have the word count of dsn.h", () => {
+  it("have the word count and the panels of dsn.h", () => {
     assert.equal(RECORD_WORDS, Number(/DSN_RECORD_WORDS = (\d+)/.exec(header)?.[1]));
+    assert.equal(PANEL, Number(/DSN_PANEL = (\d+)/.exec(header)?.[1]));
   });
 
   for (const [op, { offsets, ints, floats }] of Object.entries(RECORDS)) {
