@@ -75,7 +75,7 @@ export class EmitExec implements Exec<Activations> {
     const y: Activations = { h, w, c, buffer: { floats: h * w * Math.ceil(c / 2) }, paired: true };
     this.#emit(
       factor === null ? "to bf16" : "scale",
-      [x, ...(factor === null ? [] : [factor]), y].map((a) => a.buffer),
+      [x.buffer, ...(factor === null ? [] : [factor.buffer]), y.buffer],
       (at) => ({
         op: "to_bf16",
         x: at(x.buffer),

@@ -22,7 +22,7 @@ import { checkSpec, fullWidth, type ModelSpec, squeezeOf, widthCount } from "./s
 /** A network that holds every width. Immutable: weights lie in spans (nn/parameters.ts), not here. */
 export interface Supernet {
   readonly spec: ModelSpec;
-  /** Of the convolutions between stem and gates; these are always in fp32. */
+  /** What its convolutions multiply in; stem and gates always in fp32. */
   readonly precision: Precision;
   readonly layout: Layout;
   readonly steps: readonly Step[];
