@@ -82,6 +82,16 @@ static napi_value js_isas(napi_env env, napi_callback_info info) {
   return names;
 }
 
+/* lacksBf16(isa) -> why these kernels cannot compute in bf16 here; "" where they can */
+static napi_value js_lacks_bf16(napi_env env, napi_callback_info info) {
+  napi_value argument, reason;
+  int64_t isa;
+  if (!read_arguments(env, info, 1, &argument) || !read_integer(env, argument, 0, (int64_t)isa_count - 1, &isa)) return 0;
+  const char *lacks = isas[isa].kernels->lacks_bf16();
+  napi_create_string_utf8(env, lacks ? lacks : "", NAPI_AUTO_LENGTH, &reason);
+  return reason;
+}
+
 static void unmap_arena(napi_env env, void *base, void *bytes) {
   (void)env;
   munmap(base, (size_t)(uintptr_t)bytes);
@@ -164,7 +174,7 @@ NAPI_MODULE_INIT() {
   const napi_property_descriptor functions[] = {
       {"isas", 0, js_isas, 0, 0, 0, napi_enumerable, 0},       {"createArena", 0, js_create_arena, 0, 0, 0, napi_enumerable, 0},
       {"freeArena", 0, js_free_arena, 0, 0, 0, napi_enumerable, 0}, {"run", 0, js_run, 0, 0, 0, napi_enumerable, 0},
-      {"scratch", 0, js_scratch, 0, 0, 0, napi_enumerable, 0},
+      {"scratch", 0, js_scratch, 0, 0, 0, napi_enumerable, 0}, {"lacksBf16", 0, js_lacks_bf16, 0, 0, 0, napi_enumerable, 0},
   };
   napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions);
   return exports;

@@ -8,6 +8,9 @@
  *           is the one given to the run, so one compiled plan serves every batch size.
  * Weights   convolution: wp[o / 16][kh][kw][i][o % 16], each panel with the full input width `cin_max`, the last one padded
  *           with zeros. Every (cin, cout) prefix reads the same bytes. Depthwise: [kh][kw][cmax]. Gradients likewise.
+ * bf16      the upper half of a float. Two neighbouring channels share a 32-bit word, the lower first; an odd last one is paired
+ *           with zero. Activations [n][h][w][ceil(c / 2)] words, weights wp[o / 16][kh][kw][ceil(i / 2)][o % 16] words: an odd
+ *           width multiplies the next channel's weight by that zero, so that every prefix still reads the same bytes.
  * Bits      an output is one chain of sums in fixed order (kh, kw, i), whatever the batch, the width, the tile or the thread.
  *           Sums over rows are cut into chunks whose number depends on the shape alone, added in order.
  * act       0 none, 1 ReLU, 2 Swish (x * sigmoid(x)), 3 sigmoid.
@@ -47,7 +50,9 @@ typedef enum {
   OP_EMA = 22,
   OP_FILL = 23,
   OP_COUNT_NONFINITE = 24,
-  OP_ROUTE = 25
+  OP_ROUTE = 25,
+  OP_CONV_BF16 = 26,
+  OP_TO_BF16 = 27
 } Op;
 
 /* y = act(scale[o] * conv(x, w) + shift[o]); scale and shift may be absent. Linear layers are 1x1 on 1x1 images. */
@@ -56,6 +61,16 @@ typedef struct {
   Off x, w, y, scale, shift, scratch;
   int32_t n, h, width, cin, cout, kernel, stride, pad, oh, ow, cin_max, act;
 } ConvRecord;
+
+/* The same with x and w in bf16; sums, scale, shift and y stay float. See DsnKernels.lacks_bf16. */
+typedef ConvRecord ConvBf16Record;
+
+/* y = x in bf16, rounded to nearest even; times scale [n][c], if present. */
+typedef struct {
+  int32_t op;
+  Off x, y, scale;
+  int32_t n, hw, c;
+} ToBf16Record;
 
 /* dx = transposed convolution of dy; wt = OP_TRANSPOSE of w. accumulate: dx += instead of dx =. */
 typedef struct {
@@ -241,6 +256,8 @@ typedef struct {
   void (*run)(const int32_t *records, int32_t count, int32_t n);
   /* Bytes of scratch the record needs with the threads in force. */
   uint32_t (*scratch)(const int32_t *record);
+  /* Why OP_CONV_BF16 and OP_TO_BF16 cannot be run; null where they can. */
+  const char *(*lacks_bf16)(void);
 } DsnKernels;
 
 #endif

@@ -126,6 +126,16 @@ INLINE void store_tile(const int rows, const int vecs, const int act, const vf *
   }
 }
 
+/* store_tile with a constant activation, so that each is compiled into its own loop. */
+INLINE void finish_tile(const int rows, const int vecs, const vf *acc, const Epilogue *e, float *y, int ldy, int column, int columns) {
+  switch (e->act) {
+    case ACT_SWISH: store_tile(rows, vecs, ACT_SWISH, acc, e, y, ldy, column, columns); break;
+    case ACT_RELU: store_tile(rows, vecs, ACT_RELU, acc, e, y, ldy, column, columns); break;
+    case ACT_SIGMOID: store_tile(rows, vecs, ACT_SIGMOID, acc, e, y, ldy, column, columns); break;
+    default: store_tile(rows, vecs, ACT_NONE, acc, e, y, ldy, column, columns);
+  }
+}
+
 INLINE void gemm_tile(const int rows, const int vecs, const PanelShape *s, const float *x, int ldx, const float *wp, int column,
                       const Epilogue *e, float *y, int ldy, int columns) {
   vf acc[TILE_SIZE];
@@ -147,12 +157,7 @@ INLINE void gemm_tile(const int rows, const int vecs, const PanelShape *s, const
       UNROLL for (int v = 0; v < vecs; v++) w[v] += s->tap_stride;
     }
   }
-  switch (e->act) {
-    case ACT_SWISH: store_tile(rows, vecs, ACT_SWISH, acc, e, y, ldy, column, columns); break;
-    case ACT_RELU: store_tile(rows, vecs, ACT_RELU, acc, e, y, ldy, column, columns); break;
-    case ACT_SIGMOID: store_tile(rows, vecs, ACT_SIGMOID, acc, e, y, ldy, column, columns); break;
-    default: store_tile(rows, vecs, ACT_NONE, acc, e, y, ldy, column, columns);
-  }
+  finish_tile(rows, vecs, acc, e, y, ldy, column, columns);
 }
 
 typedef void (*TileFn)(const PanelShape *, const float *, int, const float *, int, const Epilogue *, float *, int, int);
@@ -172,7 +177,11 @@ EACH_TILE_ROW(TILE, 1)
 EACH_TILE_ROW(TILE, 2)
 TILE(1, 8)
 #define TILE_NAME(ROWS, VECS) tile_##ROWS##_##VECS,
-static const TileFn tiles[TILE_VECS][TILE_ROWS] = {{EACH_TILE_ROW(TILE_NAME, 1)}, {EACH_TILE_ROW(TILE_NAME, 2)}};
+/* By vectors and rows, and the one for a single row. */
+typedef struct {
+  TileFn of[TILE_VECS][TILE_ROWS], wide;
+} Tiles;
+static const Tiles float_tiles = {{{EACH_TILE_ROW(TILE_NAME, 1)}, {EACH_TILE_ROW(TILE_NAME, 2)}}, tile_1_8};
 
 /* `lines` lines of `rows` rows each: floats between rows and between lines. */
 typedef struct {
@@ -183,11 +192,12 @@ typedef struct {
 
 /* A block times the columns [from, to); `to` is a multiple of TILE_COLS or the last. A line's rows are shared out evenly
  * over its tiles: a tile of one row would take as long as one of four. */
-static void gemm_block(const PanelShape *s, const Block *b, const float *wp, int from, int to, const Epilogue *e, float *y, int ldy) {
+static void gemm_block(const Tiles *tiles, const PanelShape *s, const Block *b, const float *wp, int from, int to, const Epilogue *e,
+                       float *y, int ldy) {
   const int tiles_of_line = ceil_div(b->rows, TILE_ROWS);
   int column = from;
   if (b->lines * b->rows == 1)
-    for (; column + WIDE_VECS * VL <= to; column += WIDE_VECS * VL) tile_1_8(s, b->x, 0, wp, column, e, y, 0, to);
+    for (; column + WIDE_VECS * VL <= to; column += WIDE_VECS * VL) tiles->wide(s, b->x, 0, wp, column, e, y, 0, to);
   for (; column < to; column += TILE_COLS) {
     const int vecs = ceil_div(imin(TILE_COLS, to - column), VL);
     float *out = y;
@@ -195,7 +205,7 @@ static void gemm_block(const PanelShape *s, const Block *b, const float *wp, int
       const float *x = b->x + line * b->line_step;
       for (int tile = 0, row = 0; tile < tiles_of_line; tile++) {
         const int rows = ceil_div(b->rows - row, tiles_of_line - tile);
-        tiles[vecs - 1][rows - 1](s, x + (size_t)row * b->ldx, b->ldx, wp, column, e, out, ldy, to);
+        tiles->of[vecs - 1][rows - 1](s, x + (size_t)row * b->ldx, b->ldx, wp, column, e, out, ldy, to);
         row += rows;
         out += (size_t)rows * ldy;
       }
@@ -206,6 +216,7 @@ static void gemm_block(const PanelShape *s, const Block *b, const float *wp, int
 /* ---- forward and gradient of the input: one job ---- */
 
 typedef struct {
+  const Tiles *tiles;
   Source source;
   PanelShape shape;
   Epilogue epilogue;
@@ -262,7 +273,7 @@ static void gemm_chunk(const void *context, int chunk, int thread) {
     b = window_block(s, image, line, count, scratch);
   }
   float *y = job->y + (size_t)first * job->columns;
-  gemm_block(&job->shape, &b, job->wp, from, to, &job->epilogue, y, job->columns);
+  gemm_block(job->tiles, &job->shape, &b, job->wp, from, to, &job->epilogue, y, job->columns);
 }
 
 /* `k_max`: inputs of each tap that the weights hold, of which the source's c are used. */
@@ -300,8 +311,9 @@ static Source conv_source(const ConvRecord *r) {
   return (Source){FLOATS(r->x), r->h, r->width, r->cin, r->kernel, r->stride, r->pad, r->oh, r->ow, 0};
 }
 
-static void op_conv(const ConvRecord *r) {
+static void run_conv(const ConvRecord *r, const Tiles *tiles) {
   GemmJob job = {
+      .tiles = tiles,
       .source = conv_source(r),
       .epilogue = {FLOATS_IF(r->scale), FLOATS_IF(r->shift), 0, r->act},
       .wp = FLOATS(r->w),
@@ -312,6 +324,8 @@ static void op_conv(const ConvRecord *r) {
   };
   run_gemm(&job, r->cin_max);
 }
+
+static void op_conv(const ConvRecord *r) { run_conv(r, &float_tiles); }
 
 static uint32_t scratch_conv(const ConvRecord *r) {
   const Source source = conv_source(r);
@@ -324,6 +338,7 @@ static Source conv_dx_source(const ConvDxRecord *r) {
 
 static void op_conv_dx(const ConvDxRecord *r) {
   GemmJob job = {
+      .tiles = &float_tiles,
       .source = conv_dx_source(r),
       .epilogue = {0, 0, r->accumulate, ACT_NONE},
       .wp = FLOATS(r->wt),

@@ -52,6 +52,8 @@ static void run(const int32_t *records, int32_t count, int32_t n) {
       case OP_FILL: op_fill((const FillRecord *)at); break;
       case OP_COUNT_NONFINITE: op_count_nonfinite((const CountNonfiniteRecord *)at); break;
       case OP_ROUTE: pc = op_route((const RouteRecord *)at) - 1; break;
+      case OP_CONV_BF16: { WITH_N(ConvBf16Record) op_conv_bf16(&r); break; }
+      case OP_TO_BF16: { WITH_N(ToBf16Record) op_to_bf16(&r); break; }
     }
   }
 }
@@ -83,6 +85,7 @@ static uint32_t scratch(const int32_t *at) {
       const ColumnSumRecord *r = (const ColumnSumRecord *)at;
       return column_scratch(r->rows, r->c);
     }
+    case OP_CONV_BF16: return scratch_conv_bf16((const ConvBf16Record *)at);
     default: return 0;
   }
 }

@@ -1,4 +1,4 @@
-/* The vector vocabulary, and the only file that names an instruction set. vf is VL floats.
+/* The vector vocabulary, and with bf16.c the only file that names an instruction set. vf is VL floats.
  * Multiply-add rounds once where the target has it, twice on WASM and x86-64 without FMA; within a build it is always one of both. */
 #ifndef DSN_SIMD_H
 #define DSN_SIMD_H

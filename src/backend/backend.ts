@@ -5,6 +5,9 @@
 import { Arena } from "./arena.js";
 import { type Call, encode, RECORD_BYTES, scratchWord } from "./records.js";
 
+/** What convolutions multiply in; they sum in fp32. */
+export type Precision = "fp32" | "bf16";
+
 export interface Description {
   readonly name: "native" | "wasm";
   /** Instruction set: "avx512", "avx2", "baseline", "neon" or "simd128". */
@@ -13,6 +16,8 @@ export interface Description {
   readonly threads: number;
   /** What runs, and why nothing better does; for people. */
   readonly notes: string[];
+  /** Why bf16 cannot be had, null where it can. */
+  readonly lacksBf16: string | null;
 }
 
 export abstract class Backend implements Description {
@@ -20,6 +25,7 @@ export abstract class Backend implements Description {
   readonly isa: string;
   readonly threads: number;
   readonly notes: string[];
+  readonly lacksBf16: string | null;
   /** The kernels' build, for example "native-avx512". The same build gives the same bits, whatever the threads. */
   readonly build: string;
   readonly arena: Arena;
@@ -33,11 +39,17 @@ export abstract class Backend implements Description {
   #scratchBytes = 0;
 
   /** The arena lies in `memory` from `start` on and may grow up to `end`. */
-  constructor({ name, isa, threads, notes }: Description, memory: ArrayBufferLike, start: number, end: number) {
+  constructor(
+    { name, isa, threads, notes, lacksBf16 }: Description,
+    memory: ArrayBufferLike,
+    start: number,
+    end: number,
+  ) {
     this.name = name;
     this.isa = isa;
     this.threads = threads;
     this.notes = notes;
+    this.lacksBf16 = lacksBf16;
     this.build = `${name}-${isa}`;
     this.setMemory(memory);
     this.arena = new Arena(start, end, (to) => to <= this.u8.byteLength || this.grow(to));

@@ -9,6 +9,8 @@ export interface Checks {
   chosen: string;
   /** Kernel threads by default. */
   threads: number;
+  /** Why the chosen one cannot compute in bf16, null where it can. */
+  lacksBf16: string | null;
 }
 
 /** Opens each backend in turn. */
@@ -16,6 +18,7 @@ export async function checks(): Promise<Checks> {
   const backends: Checks["backends"] = [];
   let chosen = "none";
   let threads = 0;
+  let lacksBf16: string | null = "no backend";
   for (const device of ["native", "wasm"] as const) {
     try {
       const backend = await openBackend({ device });
@@ -23,6 +26,7 @@ export async function checks(): Promise<Checks> {
       if (chosen === "none") {
         chosen = device;
         threads = backend.threads;
+        lacksBf16 = backend.lacksBf16;
       }
       backend.dispose();
     } catch (error) {
@@ -30,5 +34,5 @@ export async function checks(): Promise<Checks> {
       backends.push({ name: device, available: false, reason: error.message.split("\n").slice(1).join("; ") });
     }
   }
-  return { backends, chosen, threads };
+  return { backends, chosen, threads, lacksBf16 };
 }

@@ -31,7 +31,8 @@ class NativeBackend extends Backend {
 
   constructor(addon: NativeAddon, index: number, isa: string, threads: number) {
     const memory = addon.createArena(ARENA_BYTES);
-    super({ name: "native", isa, threads, notes: [] }, memory, 0, memory.byteLength);
+    const lacksBf16 = addon.lacksBf16(index) || null;
+    super({ name: "native", isa, threads, notes: [], lacksBf16 }, memory, 0, memory.byteLength);
     this.#addon = addon;
     this.#isa = index;
     this.#memory = memory;

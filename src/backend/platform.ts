@@ -23,6 +23,8 @@ export interface Platform {
 export interface NativeAddon {
   /** Instruction sets compiled in that this processor has, best first; `isa` below is an index into them. */
   isas(): string[];
+  /** Why these kernels cannot compute in bf16 here; "" where they can. */
+  lacksBf16(isa: number): string;
   createArena(maxBytes: number): ArrayBuffer;
   freeArena(arena: ArrayBuffer): void;
   run(arena: ArrayBuffer, records: number, count: number, n: number, threads: number, isa: number): void;

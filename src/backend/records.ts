@@ -4,18 +4,21 @@
  */
 export const RECORD_WORDS = 24;
 export const RECORD_BYTES = RECORD_WORDS * 4;
+/** Output channels in a panel of weights. */
+export const PANEL = 16;
 
 /** Activations fused into kernels. */
 export const ACT = { none: 0, relu: 1, swish: 2, sigmoid: 3 } as const;
 
+const CONV = {
+  offsets: ["x", "w", "y", "scale?", "shift?", "scratch?"],
+  ints: ["n", "h", "width", "cin", "cout", "kernel", "stride", "pad", "oh", "ow", "cin_max", "act?"],
+  floats: [],
+} as const;
+
 export const RECORDS = {
   end: { code: 0, offsets: [], ints: [], floats: [] },
-  conv: {
-    code: 1,
-    offsets: ["x", "w", "y", "scale?", "shift?", "scratch?"],
-    ints: ["n", "h", "width", "cin", "cout", "kernel", "stride", "pad", "oh", "ow", "cin_max", "act?"],
-    floats: [],
-  },
+  conv: { code: 1, ...CONV },
   conv_dx: {
     code: 2,
     offsets: ["dy", "wt", "dx", "scratch?"],
@@ -110,6 +113,8 @@ export const RECORDS = {
   fill: { code: 23, offsets: ["x"], ints: ["count"], floats: ["value"] },
   count_nonfinite: { code: 24, offsets: ["x", "result"], ints: ["count"], floats: [] },
   route: { code: 25, offsets: ["scores", "bias?", "choice", "targets"], ints: ["count"], floats: [] },
+  conv_bf16: { code: 26, ...CONV },
+  to_bf16: { code: 27, offsets: ["x", "y", "scale?"], ints: ["n", "hw", "c"], floats: [] },
 } as const;
 
 type Table = typeof RECORDS;

@@ -76,7 +76,8 @@ class WasmBackend extends Backend {
   readonly #stops: (() => void)[] = [];
 
   constructor(exports: Exports, memory: WebAssembly.Memory, pages: number, threads: number, notes: string[]) {
-    super({ name: "wasm", isa: "simd128", threads, notes }, memory.buffer, exports.__heap_base.value, pages * PAGE);
+    const description = { isa: "simd128", threads, notes, lacksBf16: "WebAssembly has no bf16" };
+    super({ name: "wasm", ...description }, memory.buffer, exports.__heap_base.value, pages * PAGE);
     this.#instance = { exports, memory };
   }
 

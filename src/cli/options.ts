@@ -26,5 +26,9 @@ export function fixedWidth(text: string): FixedWidth {
 export const jsonOption = () => new Option("--json", "write JSON to stdout, progress to stderr");
 export const deviceOption = () =>
   new Option("--device <name>", "backend that computes").choices(["auto", "native", "wasm"]).default("auto");
+export const precisionOption = () =>
+  new Option("--precision <name>", "what convolutions multiply in; bf16 needs AVX512-BF16")
+    .choices(["fp32", "bf16"])
+    .default("fp32");
 export const threadsOption = () =>
   new Option("--threads <n>", "kernel threads; 0: as many as cores").argParser(whole(0)).default(0);

@@ -2,6 +2,7 @@
  * A walk that runs nothing: it writes down the kernel calls of a segment over virtual buffers, each with norm, activation and
  * bias fused into the convolution before it. plan.ts gives the buffers their place.
  */
+import type { Precision } from "../backend/backend.js";
 import type { Call } from "../backend/records.js";
 import type { Exec } from "../nn/exec.js";
 import { gateScores } from "../nn/gate.js";
@@ -22,6 +23,8 @@ export interface Activations {
   readonly h: number;
   readonly w: number;
   readonly c: number;
+  /** In bf16: `h · w · ⌈c / 2⌉` pairs of channels. */
+  readonly paired?: boolean;
   readonly buffer: Buffer;
 }
 
@@ -48,7 +51,10 @@ export class EmitExec implements Exec<Activations> {
   /** The scores of the gate that ends this segment. */
   scores: Activations | null = null;
 
-  constructor(readonly constants: Constants) {}
+  constructor(
+    readonly constants: Constants,
+    readonly precision: Precision,
+  ) {}
 
   #emit(name: string, buffers: Buffer[], call: PlannedOp["call"]): void {
     this.ops.push({ name, buffers, call });
@@ -63,8 +69,30 @@ export class EmitExec implements Exec<Activations> {
     return norm.kind === "bn" ? this.constants.folded(norm, normEntry(norm, at)) : NONE;
   }
 
-  conv(x: Activations, conv: Conv, norm: Norm | null, act: Activation, position: Position): Activations {
+  /** x in bf16, times one factor per image and channel where there is one. */
+  #paired(x: Activations, factor: Activations | null): Activations {
+    const { h, w, c } = x;
+    const y: Activations = { h, w, c, buffer: { floats: h * w * Math.ceil(c / 2) }, paired: true };
+    this.#emit(
+      factor === null ? "to bf16" : "scale",
+      [x.buffer, ...(factor === null ? [] : [factor.buffer]), y.buffer],
+      (at) => ({
+        op: "to_bf16",
+        x: at(x.buffer),
+        y: at(y.buffer),
+        scale: factor === null ? 0 : at(factor.buffer),
+        n: 0,
+        hw: h * w,
+        c,
+      }),
+    );
+    return y;
+  }
+
+  conv(input: Activations, conv: Conv, norm: Norm | null, act: Activation, position: Position): Activations {
     const { kernel, stride, pad } = conv;
+    const bf16 = conv.weight.kind === "conv_bf16";
+    const x = bf16 && !input.paired ? this.#paired(input, null) : input;
     const y = this.#output(
       outputSize(x.h, kernel, stride, pad),
       outputSize(x.w, kernel, stride, pad),
@@ -74,7 +102,7 @@ export class EmitExec implements Exec<Activations> {
     const { scale, shift } = this.#fused(norm, position, conv.bias === null ? 0 : this.constants.param(conv.bias));
     const grouped = norm?.kind === "gn";
     this.#emit(conv.name, [x.buffer, y.buffer], (at) => ({
-      op: "conv",
+      op: bf16 ? "conv_bf16" : "conv",
       x: at(x.buffer),
       w,
       y: at(y.buffer),
@@ -176,8 +204,9 @@ export class EmitExec implements Exec<Activations> {
     }));
   }
 
-  /** In place: nothing else reads what the attention scales. */
+  /** In place: nothing but the next convolution reads what the attention scales. */
   scale(x: Activations, factor: Activations): Activations {
+    if (this.precision === "bf16") return this.#paired(x, factor);
     this.#emit("scale", [x.buffer, factor.buffer], (at) => ({
       op: "affine",
       x: at(x.buffer),

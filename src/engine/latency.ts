@@ -13,12 +13,19 @@ const SAMPLE_MS = 2;
 
 /**
  * Median milliseconds of one image where all gates choose their k-th candidate, by k, gates included. Measured once for a device and
- * remembered, for as long as processor, kernels, threads and network are the same; `fresh` measures anew. `plan`: for one
+ * remembered, for as long as processor, kernels, threads, precision and network are the same; `fresh` measures anew. `plan`: for one
  * image, dynamic; its images and biases are lost.
  */
 export function deviceLatency(backend: Backend, net: Supernet, plan: Plan, fresh = false): number[] {
   const { candidates } = net.gates[0]!;
-  const key = JSON.stringify([platform.processor(), KERNELS_HASH, backend.build, backend.threads, net.spec]);
+  const key = JSON.stringify([
+    platform.processor(),
+    KERNELS_HASH,
+    backend.build,
+    backend.threads,
+    net.precision,
+    net.spec,
+  ]);
   const known = fresh ? null : parse(platform.recall(key), candidates.length);
   if (known !== null) return known;
   const latency = measure(backend, net, plan);

@@ -1,5 +1,5 @@
 /** A trained network, ready to classify: the public face of the engine. */
-import type { Backend } from "../backend/backend.js";
+import type { Backend, Precision } from "../backend/backend.js";
 import { gateCosts, madds } from "../cost/madds.js";
 import { ShapeError, UsageError } from "../errors.js";
 import { type ImageInput, readImage } from "../image/input.js";
@@ -43,7 +43,7 @@ export interface Classification {
 const MAX_BATCH = 32;
 
 export class Network {
-  readonly device: { name: string; isa: string; threads: number; notes: string[] };
+  readonly device: { name: string; isa: string; threads: number; precision: Precision; notes: string[] };
   readonly model: { name: string; spec: ModelSpec };
   readonly classes: readonly string[];
   /** Whether `dynamic` is there. */
@@ -61,14 +61,14 @@ export class Network {
   #disposed = false;
 
   /** Takes over the backend: `dispose` ends it. FormatError where what the file holds is no network or does not fit it. */
-  constructor(backend: Backend, file: ModelFile) {
+  constructor(backend: Backend, file: ModelFile, precision: Precision = "fp32") {
     const { tensors, ...rest } = file;
     const { name, isa, threads, notes } = backend;
-    this.device = { name, isa, threads, notes };
+    this.device = { name, isa, threads, precision, notes };
     this.classes = file.classes;
     this.#backend = backend;
     this.#file = rest;
-    this.#net = networkOf(file);
+    this.#net = networkOf(file, precision);
     this.model = { name: file.model.name, spec: this.#net.spec };
     this.gated = file.candidates.length > 0 && this.#net.gates.length > 0;
     this.#span = allocSpan(backend, this.#net.layout.floats);

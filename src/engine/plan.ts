@@ -20,7 +20,7 @@ import { cutAtGates, type Supernet } from "../models/build.js";
 import { passGate, type Step, startWalk, type Walk } from "../nn/blocks.js";
 import type { Gate } from "../nn/layers.js";
 import { choiceAt, type Route, type Slot, startOf } from "../nn/width.js";
-import { type Activations, type Buffer, EmitExec, type PlannedOp } from "./emit.js";
+import { type Activations, type Buffer, type Constants, EmitExec, type PlannedOp } from "./emit.js";
 import { FoldedNorms } from "./fold.js";
 
 /** The records of one segment at one width in and one width chosen. */
@@ -235,10 +235,11 @@ export class Plan {
     const key = [segment, slot, last, from.x.c, from.input?.c].join(" ");
     const known = memo.get(key);
     if (known !== undefined) return known;
-    const exec = new EmitExec({
+    const constants: Constants = {
       param: (param) => this.#span + param.offset * 4,
       folded: (norm, slot) => this.#folded.at(norm, slot),
-    });
+    };
+    const exec = new EmitExec(constants, this.#net.precision);
     const walk = { ...from };
     const steps = this.#segments[segment]!;
     // Where the gate, the last step, finds the walk: it has no choice to go on with here.

@@ -1,5 +1,5 @@
 /** How long a network takes at each width, and with the gate, against what its MAdds promise and what this machine can do. */
-import type { Backend } from "../backend/backend.js";
+import type { Backend, Precision } from "../backend/backend.js";
 import { layerCosts, madds } from "../cost/madds.js";
 import { forcedRoute } from "../engine/latency.js";
 import { Plan } from "../engine/plan.js";
@@ -56,6 +56,7 @@ export interface LayerTime {
 
 export interface Benchmark {
   kernels: string;
+  precision: Precision;
   threads: number;
   batch: number;
   rounds: number;
@@ -104,7 +105,7 @@ export function benchmark(backend: Backend, net: Supernet, span: number, options
     const routed = times.splice(0, candidates.length);
     const layers = layerTimes(net, recordsAt, records, times);
 
-    const peak = measuredPeak(backend);
+    const peak = measuredPeak(backend, net.precision);
     const widest = { madds: madds(net, net.widths - 1), ms: quantile(fixed[net.widths - 1]!, 0.5) };
     const row = (kind: BenchmarkRow["kind"], cost: number, samples: Float64Array): BenchmarkRow => {
       const [median, p90] = [quantile(samples, 0.5), quantile(samples, 0.9)];
@@ -131,6 +132,7 @@ export function benchmark(backend: Backend, net: Supernet, span: number, options
     }
     return {
       kernels: backend.build,
+      precision: net.precision,
       threads: backend.threads,
       batch,
       rounds,

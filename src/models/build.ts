@@ -1,4 +1,5 @@
 /** Table → supernet: layers, parameters, and the steps of the walk through them. */
+import type { Precision } from "../backend/backend.js";
 import {
   type BlockShape,
   bottleneckBlock,
@@ -21,6 +22,8 @@ import { checkSpec, fullWidth, type ModelSpec, squeezeOf, widthCount } from "./s
 /** A network that holds every width. Immutable: weights lie in spans (nn/parameters.ts), not here. */
 export interface Supernet {
   readonly spec: ModelSpec;
+  /** What its convolutions multiply in; stem and gates always in fp32. */
+  readonly precision: Precision;
   readonly layout: Layout;
   readonly steps: readonly Step[];
   readonly gates: readonly Gate[];
@@ -51,7 +54,8 @@ export function slotsOf(net: Pick<Supernet, "widths" | "largestIsNumbered">): Sl
   return net.largestIsNumbered ? numbered : [...numbered, "largest"];
 }
 
-export function build(spec: ModelSpec): Supernet {
+/** The network of a table. In bf16 it can be run, not trained. */
+export function build(spec: ModelSpec, precision: Precision = "fp32"): Supernet {
   checkSpec(spec);
   const widths = widthCount(spec);
   const candidates = spec.candidates ?? Array.from({ length: widths }, (_, k) => k);
@@ -61,6 +65,9 @@ export function build(spec: ModelSpec): Supernet {
     params.push(param);
     return param;
   };
+  // The stem's few channels would mostly multiply zeros; the gates' scores are worth more than the time they take.
+  const declareBehind: Declare = (param) =>
+    declare(precision === "bf16" && param.kind === "conv" && param.role !== "gate" ? param.inBf16() : param);
   const stem = declareConv(declare, "conv_stem", [spec.input.channels], spec.stem.widths, {
     kernel: spec.stem.kernel,
     stride: spec.stem.stride,
@@ -97,12 +104,12 @@ export function build(spec: ModelSpec): Supernet {
         gate: (stage.gates ?? []).includes(j) ? { index: gateIndex++, candidates, shape: gateShape } : null,
       };
       const name = j === 0 ? `blocks.${i}.first_block` : `blocks.${i}.residual_blocks.${j - 1}`;
-      steps.push(...blocks[stage.block](declare, name, shape));
+      steps.push(...blocks[stage.block](declareBehind, name, shape));
       cin = outputWidths(shape);
       fullIn = fullWidth(stage);
     }
   });
-  const classifier = declareConv(declare, "classifier", cin, [spec.classes], { bias: true, linear: true });
+  const classifier = declareConv(declareBehind, "classifier", cin, [spec.classes], { bias: true, linear: true });
   steps.push({
     name: "classifier",
     gate: null,
@@ -114,6 +121,7 @@ export function build(spec: ModelSpec): Supernet {
   const recorder = layersOf(steps);
   return {
     spec,
+    precision,
     layout: new Layout(params),
     steps,
     gates: steps.flatMap((s) => (s.gate === null ? [] : [s.gate])),

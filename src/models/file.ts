@@ -1,4 +1,5 @@
 /** The network that a model file describes; refuses a file whose parts do not fit each other. */
+import type { Precision } from "../backend/backend.js";
 import { FormatError, UncalibratedError } from "../errors.js";
 import type { ModelFile } from "../io/model-file.js";
 import type { Slot } from "../nn/width.js";
@@ -6,9 +7,9 @@ import { build, type Supernet } from "./build.js";
 import type { ModelSpec } from "./spec.js";
 
 /** Builds the file's network. FormatError where the table makes none, or classes, preprocessing or widths are not its. */
-export function networkOf(file: ModelFile): Supernet {
+export function networkOf(file: ModelFile, precision: Precision = "fp32"): Supernet {
   const { model, classes, preprocessing, candidates, calibrated = [], calibration = [] } = file;
-  const net = built(model.spec);
+  const net = built(model.spec, precision);
   const { input, classes: logits } = net.spec;
   const expect = (fits: boolean, name: string, expected: string, got: unknown) => {
     if (!fits) throw new FormatError(`Expected ${name} of a ${model.name} to be ${expected}, got ${got}.`);
@@ -26,9 +27,9 @@ export function networkOf(file: ModelFile): Supernet {
   return net;
 }
 
-function built(spec: unknown): Supernet {
+function built(spec: unknown, precision: Precision): Supernet {
   try {
-    return build(spec as ModelSpec);
+    return build(spec as ModelSpec, precision);
   } catch (cause) {
     throw new FormatError(`The model's spec makes no network: ${(cause as Error).message}`, { cause });
   }

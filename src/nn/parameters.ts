@@ -2,7 +2,9 @@
  * The parameters of a network: names and shapes of the published checkpoints outside, one contiguous span of floats inside.
  * Student, teacher, gradients and momentum are spans of the same layout, so an optimiser step is a handful of kernel calls.
  */
+import { PANEL } from "../backend/records.js";
 import { ShapeError } from "../errors.js";
+import { packPairs, pairedWords, unpackPairs } from "./bf16.js";
 
 /**
  * Which part of the span a parameter lies in: matrices (decayed) and the rest (plain) are trained in stage I, the slimming
@@ -11,9 +13,6 @@ import { ShapeError } from "../errors.js";
 export type Role = "decayed" | "plain" | "gate" | "gate_bias" | "statistic";
 
 const ROLES: readonly Role[] = ["decayed", "plain", "gate", "gate_bias", "statistic"];
-
-/** Output channels in a panel, see kernels/dsn.h. */
-export const PANEL = 16;
 
 /** Spans and their parameters begin on 64 bytes. */
 const ALIGN = 16;
@@ -24,7 +23,8 @@ export class Param {
 
   constructor(
     readonly name: string,
-    readonly kind: "conv" | "depthwise" | "vector",
+    /** `conv_bf16`: in bf16, in pairs of inputs that share a float's place. */
+    readonly kind: "conv" | "conv_bf16" | "depthwise" | "vector",
     /** (O, I, kh, kw), (C, 1, kh, kw) or (C). */
     readonly shape: readonly number[],
     readonly role: Role,
@@ -36,12 +36,18 @@ export class Param {
   get floats(): number {
     const [o, i, kh, kw] = this.shape as [number, number, number, number];
     if (this.kind === "conv") return Math.ceil(o / PANEL) * PANEL * i * kh * kw;
+    if (this.kind === "conv_bf16") return pairedWords(this.shape);
     return this.size;
   }
 
   /** Values. */
   get size(): number {
     return this.shape.reduce((a, b) => a * b, 1);
+  }
+
+  /** The same to be stored in bf16. */
+  inBf16(): Param {
+    return new Param(this.name, "conv_bf16", this.shape, this.role, this.fileShape);
   }
 
   /** Byte address in the span that begins at `span`. */
@@ -56,6 +62,10 @@ export class Param {
         `${this.name}: expected ${this.size} values (${this.shape.join("×")}), got ${values.length}`,
       );
     }
+    if (this.kind === "conv_bf16") {
+      packPairs(this.shape, values, floats);
+      return;
+    }
     if (this.floats > this.size) floats.fill(0); // the last panel's padding
     this.#runs((packed, published, count, step) => {
       for (let n = 0; n < count; n++) floats[packed + n] = values[published + n * step]!;
@@ -65,6 +75,10 @@ export class Param {
   /** Span's layout → published layout. */
   unpack(floats: Float32Array): Float32Array {
     const values = new Float32Array(this.size);
+    if (this.kind === "conv_bf16") {
+      unpackPairs(this.shape, floats, values);
+      return values;
+    }
     this.#runs((packed, published, count, step) => {
       for (let n = 0; n < count; n++) values[published + n * step] = floats[packed + n]!;
     });

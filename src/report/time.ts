@@ -64,7 +64,7 @@ export function timeSentences(b: Benchmark): string[] {
     `Peak memory ${megabytes(weights + plan)}: ${megabytes(weights)} of weights, ${megabytes(plan)} to run all widths on a batch of ${b.batch}.`,
   );
   found.push(
-    `Measured on ${b.kernels}, ${b.threads} ${b.threads === 1 ? "thread" : "threads"}, batch ${b.batch}; ${b.rounds} rounds, taken in turns.`,
+    `Measured on ${b.kernels} in ${b.precision}, ${b.threads} ${b.threads === 1 ? "thread" : "threads"}, batch ${b.batch}; ${b.rounds} rounds, taken in turns.`,
   );
   return found;
 }

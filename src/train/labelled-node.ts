@@ -1,5 +1,5 @@
 /** A model file with labelled images to run it on: what evaluating and calibrating start from. */
-import type { Backend } from "../backend/backend.js";
+import type { Backend, Precision } from "../backend/backend.js";
 import { openBackend } from "../backend/open.js";
 import type { Loader } from "../data/loader.js";
 import { openLoader } from "../data/loader-node.js";
@@ -20,6 +20,8 @@ export interface LabelledOptions {
   batchSize?: number;
   device?: "auto" | "native" | "wasm";
   threads?: number;
+  /** Default fp32. */
+  precision?: Precision;
   workers?: number;
   onProgress?: (images: number, total: number) => void;
   onWarning?: (message: string) => void;
@@ -43,10 +45,18 @@ export async function withLabelled<T>(
   options: LabelledOptions,
   use: (opened: Labelled) => Promise<T>,
 ): Promise<T> {
-  const { data, split = "val", batchSize = 100, device = "auto", threads = 0, workers = 0 } = options;
+  const {
+    data,
+    split = "val",
+    batchSize = 100,
+    device = "auto",
+    threads = 0,
+    precision = "fp32",
+    workers = 0,
+  } = options;
   if (split !== "val" && split !== "train") throw new UsageError(`split: expected val or train, got ${split}`);
   const file = await readModelFile(model);
-  const net = networkOf(file);
+  const net = networkOf(file, precision);
   const calibrated = new Set(file.calibrated ?? []);
   const missing = Array.from({ length: net.widths }, (_, k) => k).filter((k) => !calibrated.has(k));
   if (net.norms.some((norm) => norm.kind === "bn") && missing.length > 0) {
@@ -66,7 +76,7 @@ export async function withLabelled<T>(
   const loader = openLoader(dataset, { batchSize, input: file.preprocessing, workers });
   let backend: Backend | undefined;
   try {
-    backend = await openBackend({ device, threads });
+    backend = await openBackend({ device, threads, precision });
     const span = allocSpan(backend, net.layout.floats);
     readState(backend, net, span, selectTensors(file.tensors, "parameters"));
     return await use({ file, net, backend, span, loader });

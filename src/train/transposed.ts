@@ -1,9 +1,8 @@
 /** Transposed copies of the convolution weights, which the gradient of the input reads. Made anew after every step. */
 import type { Backend } from "../backend/backend.js";
-import { encode, RECORD_BYTES } from "../backend/records.js";
+import { encode, PANEL, RECORD_BYTES } from "../backend/records.js";
 import type { Supernet } from "../models/build.js";
 import type { Conv } from "../nn/layers.js";
-import { PANEL } from "../nn/parameters.js";
 
 export class TransposedWeights {
   readonly #at = new Map<Conv, number>();

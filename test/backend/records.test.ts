@@ -1,7 +1,16 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
-import { ACT, type Call, encode, type OpName, RECORD_WORDS, RECORDS, scratchWord } from "../../src/backend/records.js";
+import {
+  ACT,
+  type Call,
+  encode,
+  type OpName,
+  PANEL,
+  RECORD_WORDS,
+  RECORDS,
+  scratchWord,
+} from "../../src/backend/records.js";
 
 const header = readFileSync("kernels/dsn.h", "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
 
@@ -16,6 +25,8 @@ function constants(prefix: string): [string, number][] {
 /** Fields of `ConvDxRecord` in order, without the op, each with its C type. */
 function structFields(op: string): string[] {
   const name = `${op.replace(/(^|_)(.)/g, (_all, _line, letter: string) => letter.toUpperCase())}Record`;
+  const alias = new RegExp(`typedef (\\w+)Record ${name};`).exec(header)?.[1];
+  if (alias) return structFields(alias.toLowerCase());
   const body = new RegExp(`typedef struct \\{([^{}]*)\\} ${name};`).exec(header)?.[1];
   assert.ok(body, `dsn.h has no ${name}`);
   const fields = [...body.matchAll(/(\w+) ([\w, ]+);/g)].flatMap(([, type, names]) =>
@@ -35,8 +46,9 @@ describe("records", () => {
     assert.deepEqual(Object.entries(ACT), constants("ACT"));
   });
 
-  it("have the word count of dsn.h", () => {
+  it("have the word count and the panels of dsn.h", () => {
     assert.equal(RECORD_WORDS, Number(/DSN_RECORD_WORDS = (\d+)/.exec(header)?.[1]));
+    assert.equal(PANEL, Number(/DSN_PANEL = (\d+)/.exec(header)?.[1]));
   });
 
   for (const [op, { offsets, ints, floats }] of Object.entries(RECORDS)) {

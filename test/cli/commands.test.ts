@@ -183,6 +183,7 @@ describe("inspect, checks, demo", () => {
       ],
       chosen: "wasm",
       threads: 2,
+      lacksBf16: "WebAssembly has no bf16",
       node: "v20.20.2",
       platform: "linux x64",
       cores: 4,
@@ -190,7 +191,7 @@ describe("inspect, checks, demo", () => {
     });
     assert.match(text, /\nnative +cannot run {2}no compiler\n/);
     assert.match(text, /\nwasm {5}simd128 +runs\n/);
-    assert.match(text, /threads {3}2 \(4 cores\)/);
+    assert.match(text, /threads {3}2 \(4 cores\)\nbf16 {6}no: WebAssembly has no bf16\n/);
     assert.match(text, /\nmnist-data +missing +dsnet demo$/);
   });
 

@@ -3,8 +3,8 @@ import { after, describe, it } from "node:test";
 import { openBackend } from "../../src/backend/open.js";
 import { backendOptions, backends } from "../support/backends.js";
 import { type Case, type Data, draw, makeCase, randomOf } from "../support/case.js";
-import { type CaseOp, caseOps, casesOf } from "../support/cases.js";
-import { panelFloats } from "../support/reference.js";
+import { type CaseOp, casesOf, opsOf } from "../support/cases.js";
+import { packPairs, pairRows, panelFloats } from "../support/reference.js";
 import { assertSameBits, nameOf, runCase } from "./harness.js";
 
 const all = await backends();
@@ -18,6 +18,8 @@ after(() => {
 const IMAGES: Partial<Record<CaseOp, { tensors: string[]; factors?: string[] }>> = {
   conv: { tensors: ["x", "y"] },
   conv_dx: { tensors: ["dy", "dx"] },
+  conv_bf16: { tensors: ["x", "y"] },
+  to_bf16: { tensors: ["x", "y", "scale"] },
   depthwise: { tensors: ["x", "y"] },
   depthwise_dx: { tensors: ["dy", "dx"] },
   group_norm: { tensors: ["x", "y", "mean", "inv"] },
@@ -59,12 +61,18 @@ function imageOf(op: CaseOp, c: Case, image: number): Case {
 
 // ---- rows ----
 
-/** A 1x1 convolution of so many rows, as images of one pixel. */
-function rowsCase(op: "conv" | "conv_dx", x: Float32Array, k: number, columns: number): Case {
+/** A 1x1 convolution of so many rows of k words, as images of one pixel. */
+function rowsCase(op: "conv" | "conv_bf16" | "conv_dx", x: Data, k: number, columns: number): Case {
   const rows = x.length / k;
-  const weight = draw(randomOf("rows", op, k, columns), panelFloats({ cin: k, cout: columns, taps: 1 }));
+  const random = randomOf("rows", op, k, columns);
   const pixel = { n: rows, h: 1, width: 1, kernel: 1, stride: 1, pad: 0, oh: 1, ow: 1 };
   const output = { size: rows * columns };
+  if (op === "conv_bf16") {
+    const words = { ...pixel, cin: 2 * k, cout: columns, cin_max: 2 * k, act: 0 };
+    const w = packPairs({ cin: 2 * k, cout: columns, taps: 1 }, draw(random, 2 * k * columns));
+    return makeCase(op, words, { x, w }, { y: output }, () => ({}));
+  }
+  const weight = draw(random, panelFloats({ cin: k, cout: columns, taps: 1 }));
   if (op === "conv") {
     const words = { ...pixel, cin: k, cout: columns, cin_max: k, act: 0 };
     return makeCase(op, words, { x, w: weight }, { y: output }, () => ({}));
@@ -75,7 +83,7 @@ function rowsCase(op: "conv" | "conv_dx", x: Float32Array, k: number, columns: n
 
 for (const { name, backend } of all) {
   describe(name, () => {
-    for (const op of Object.keys(IMAGES) as CaseOp[]) {
+    for (const op of opsOf(backend).filter((op) => op in IMAGES)) {
       it(`${op}: an image's result in a batch is its result alone`, () => {
         for (const c of casesOf(op)) {
           const n = c.words.n!;
@@ -93,7 +101,7 @@ for (const { name, backend } of all) {
     }
 
     it("a batch size given to the run is as good as one in the record", () => {
-      for (const c of caseOps.flatMap(casesOf)) {
+      for (const c of opsOf(backend).flatMap(casesOf)) {
         if (c.words.n === undefined) continue;
         const open = runCase(backend, c, { openBatch: true });
         for (const [field, want] of Object.entries(runCase(backend, c))) {
@@ -102,7 +110,8 @@ for (const { name, backend } of all) {
       }
     });
 
-    for (const op of ["conv", "conv_dx"] as const) {
+    for (const op of ["conv", "conv_bf16", "conv_dx"] as const) {
+      if (!opsOf(backend).includes(op)) continue;
       it(`${op}: a row does not depend on how many rows there are, nor on its place among them`, () => {
         for (const [k, columns] of [
           [1, 1],
@@ -111,8 +120,9 @@ for (const { name, backend } of all) {
           [3, 150],
         ] as const) {
           const most = 600; // beyond the number that changes the size of a block
-          const x = draw(randomOf("rows", k, columns), most * k);
-          const run = (rows: Float32Array) => Object.values(runCase(backend, rowsCase(op, rows, k, columns)))[0]!;
+          const random = randomOf("rows", k, columns);
+          const x = op === "conv_bf16" ? pairRows(draw(random, 2 * most * k), 2 * k) : draw(random, most * k);
+          const run = (rows: Data) => Object.values(runCase(backend, rowsCase(op, rows, k, columns)))[0]!;
           const want = run(x);
           for (const rows of [...Array(26).keys(), 47, 48, 49, 191, 192, 193, 383, 384, 385].slice(1)) {
             assertSameBits(
@@ -140,7 +150,7 @@ for (const { name, options } of backendOptions(1).filter(({ options }) => option
     after(() => {
       for (const backend of [single!, ...others]) backend.dispose();
     });
-    for (const op of caseOps) {
+    for (const op of opsOf(single!)) {
       it(op, () => {
         for (const c of casesOf(op)) {
           const want = runCase(single!, c);

@@ -4,8 +4,8 @@ import { after, describe, it } from "node:test";
 import type { Backend } from "../../src/backend/backend.js";
 import { backends } from "../support/backends.js";
 import { type Case, type Data, draw, type Output, randomOf } from "../support/case.js";
-import { casesOf } from "../support/cases.js";
-import { packPanels, unpackPanels } from "../support/reference.js";
+import { casesOf, opsOf } from "../support/cases.js";
+import { packPairs, packPanels, unpackPairs, unpackPanels } from "../support/reference.js";
 import { assertSameBits, runCase } from "./harness.js";
 
 const all = await backends();
@@ -41,19 +41,23 @@ const widenedInputs = (c: Case, fields: string[], from: number, to: number): Rec
 /** Where the records have the widths of the sums (k, of kMax in the weight) and of the outputs (columns). */
 const DENSE = {
   conv: { weight: "w", k: "cin", kMax: "cin_max", columns: "cout", output: "y" },
+  conv_bf16: { weight: "w", k: "cin", kMax: "cin_max", columns: "cout", output: "y" },
   conv_dx: { weight: "wt", k: "cout", kMax: "cout_max", columns: "cin", output: "dx" },
   conv_dw: { weight: "dw", k: "cin", kMax: "cin_max", columns: "cout", output: "dw" },
 } as const;
 
 /** The (k, columns) prefix of a weight, packed as a weight of its own. */
-function ownWeight(c: Case, op: keyof typeof DENSE, packed: Data): Float32Array {
+function ownWeight<T extends Data>(c: Case, op: keyof typeof DENSE, packed: T): T {
   const { k, kMax, columns } = DENSE[op];
   const own = { cin: c.words[k]!, cout: c.words[columns]!, taps: c.words.kernel! ** 2 };
-  return packPanels(own, unpackPanels({ ...own, cin: c.words[kMax]! }, own.cin, own.cout, packed as Float32Array));
+  const full = { ...own, cin: c.words[kMax]! };
+  if (packed instanceof Int32Array) return packPairs(own, unpackPairs(full, own.cin, own.cout, packed)) as T;
+  return packPanels(own, unpackPanels(full, own.cin, own.cout, packed as Float32Array)) as T;
 }
 
 function denseLaws(backend: Backend): void {
-  for (const op of ["conv", "conv_dx"] as const) {
+  for (const op of ["conv", "conv_bf16", "conv_dx"] as const) {
+    if (!opsOf(backend).includes(op)) continue;
     const { weight, k, kMax, columns, output } = DENSE[op];
 
     it(`${op}: a prefix of a shared weight gives what a weight of its own gives`, () => {
@@ -66,7 +70,8 @@ function denseLaws(backend: Backend): void {
     it(`${op}: columns do not depend on how many there are`, () => {
       for (const c of casesOf(op)) {
         const narrow = c.words[columns]!;
-        const wide = c.inputs[weight]!.length / (c.words.kernel! ** 2 * c.words[kMax]!);
+        const inputs = op === "conv_bf16" ? Math.ceil(c.words[kMax]! / 2) : c.words[kMax]!;
+        const wide = c.inputs[weight]!.length / (c.words.kernel! ** 2 * inputs);
         const { size, before } = c.outputs[output]!;
         const widest = changed(c, { [columns]: wide }, widenedInputs(c, ["scale", "shift"], narrow, wide), {
           [output]: { size: (size / narrow) * wide, ...(before && { before: widened(before, narrow, wide) }) },

@@ -5,6 +5,7 @@ import {
   type Case,
   close,
   closeAdded,
+  type Data,
   draw,
   drawFactors,
   type Expected,
@@ -22,9 +23,13 @@ import {
   eachDepthwise,
   eachPacked,
   epilogue,
+  type Full,
   outputSize,
+  packPairs,
   packPanels,
+  pairRows,
   panelFloats,
+  roundBf16,
   type Sums,
   transposePanels,
   unpackDepthwise,
@@ -74,16 +79,28 @@ function placed(
 
 // ---- dense ----
 
-function convCase(random: Philox, l: Layer, e: Epilogue): Case {
+/** What a convolution reads: numbers as they are, or rounded and in pairs. */
+interface Storage {
+  readonly op: "conv" | "conv_bf16";
+  round(values: Float32Array): Float32Array;
+  rows(values: Float32Array, c: number): Data;
+  pack(full: Full, plain: Float32Array): Data;
+}
+
+const floats: Storage = { op: "conv", round: (values) => values, rows: (values) => values, pack: packPanels };
+const pairs: Storage = { op: "conv_bf16", round: roundBf16, rows: pairRows, pack: packPairs };
+
+function convCase(random: Philox, l: Layer, e: Epilogue, { op, round, rows, pack }: Storage): Case {
   const full = fullOf(l);
   const sizes = convSizes(l);
-  const x = draw(random, sizes.x);
-  const w = packPanels(full, draw(random, l.cinMax * l.coutMax * full.taps));
+  const x = round(draw(random, sizes.x));
+  const w = round(draw(random, l.cinMax * l.coutMax * full.taps));
   const scale = e.scale ? drawFactors(random, l.cout) : null;
   const shift = e.shift ? draw(random, l.cout) : null;
   const words = { ...shapeWords(l), cin_max: l.cinMax, act: e.act };
-  return makeCase("conv", words, { x, w, scale, shift }, { y: { size: sizes.y } }, () => {
-    const sums = convolution(l, x, unpackPanels(full, l.cin, l.cout, w));
+  const inputs = { x: rows(x, l.cin), w: pack(full, w), scale, shift };
+  return makeCase(op, words, inputs, { y: { size: sizes.y } }, () => {
+    const sums = convolution(l, x, unpackPanels(full, l.cin, l.cout, packPanels(full, w)));
     return { y: close(epilogue(sums, l.cout, scale, shift, e.act)) };
   });
 }
@@ -227,15 +244,43 @@ const someEpilogue = (random: Philox): Epilogue => ({
   act: random.int(4),
 });
 
-export function convCases(): Case[] {
+function forwardCases(storage: Storage): Case[] {
   const cases: Case[] = [];
-  for (const l of everyWidth(21, 37, 1)) cases.push(convCase(randomOf("conv", cases.length), l, plain));
-  for (const l of everyWidth(6, 18, 3)) cases.push(convCase(randomOf("conv", cases.length), l, fused));
-  for (const l of geometries(12)) {
+  const add = (l: Layer, epilogue: Epilogue | null) => {
     const random = randomOf("conv", cases.length);
-    cases.push(convCase(random, l, someEpilogue(random)));
+    cases.push(convCase(random, l, epilogue ?? someEpilogue(random), storage));
+  };
+  for (const l of everyWidth(21, 37, 1)) add(l, plain);
+  for (const l of everyWidth(6, 18, 3)) add(l, fused);
+  for (const l of geometries(12)) add(l, null);
+  for (const l of [...manyRows, ...wide]) add(l, fused);
+  return cases;
+}
+
+export const convCases = (): Case[] => forwardCases(floats);
+export const convBf16Cases = (): Case[] => forwardCases(pairs);
+
+/** Rows of every width, and enough of them for several blocks. */
+export function toBf16Cases(): Case[] {
+  const cases: Case[] = [];
+  for (const [n, hw] of [
+    [1, 1],
+    [3, 5],
+    [2, 700],
+  ] as const) {
+    for (const c of hw > 5 ? [1, 31, 64] : [...Array(40).keys(), 127, 128, 129].slice(1)) {
+      for (const scaled of [false, true]) {
+        const random = randomOf("to_bf16", cases.length);
+        const x = draw(random, n * hw * c);
+        const scale = scaled ? drawFactors(random, n * c) : null;
+        const product = x.map((v, at) => v * (scale?.[Math.floor(at / (hw * c)) * c + (at % c)] ?? 1));
+        const paired = pairRows(roundBf16(product), c);
+        const y = { size: paired.length, integer: true };
+        const expected = () => ({ y: exact(Float64Array.from(paired)) });
+        cases.push(makeCase("to_bf16", { n, hw, c }, { x, scale }, { y }, expected));
+      }
+    }
   }
-  for (const l of [...manyRows, ...wide]) cases.push(convCase(randomOf("conv", cases.length), l, fused));
   return cases;
 }
 

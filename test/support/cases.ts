@@ -1,12 +1,15 @@
 /** The table of kernel cases: every op's, seeded, built when first asked for. One run of it checks one backend. */
+import type { Backend } from "../../src/backend/backend.js";
 import type { Case } from "./case.js";
 import {
+  convBf16Cases,
   convCases,
   convDwCases,
   convDxCases,
   depthwiseCases,
   depthwiseDwCases,
   depthwiseDxCases,
+  toBf16Cases,
   transposeCases,
 } from "./cases-convolution.js";
 import {
@@ -56,12 +59,18 @@ const builders = {
   ema: emaCases,
   fill: fillCases,
   count_nonfinite: countNonfiniteCases,
+  conv_bf16: convBf16Cases,
+  to_bf16: toBf16Cases,
 };
 
 export type CaseOp = keyof typeof builders;
 
 /** Every op but `end` and `route`, which move no tensors. */
 export const caseOps = Object.keys(builders) as CaseOp[];
+
+/** Those that these kernels have. */
+export const opsOf = (backend: Backend): CaseOp[] =>
+  caseOps.filter((op) => backend.lacksBf16 === null || !op.endsWith("bf16"));
 
 const built = new Map<CaseOp, Case[]>();
 

@@ -183,6 +183,62 @@ export function unpackPanels(full: Full, cin: number, cout: number, packed: Floa
   return plain;
 }
 
+// ---- bf16 ----
+
+/** The nearest numbers of eight significant bits, of two the even one. */
+export function roundBf16(values: Numbers): Float32Array {
+  return Float32Array.from(values, (value) => {
+    if (value === 0) return value;
+    const step = 2 ** (Math.floor(Math.log2(Math.abs(value))) - 7);
+    const below = Math.floor(value / step);
+    const over = value / step - below;
+    return (over > 0.5 || (over === 0.5 && below % 2 !== 0) ? below + 1 : below) * step;
+  });
+}
+
+const upperHalf = (value: number): number => new Uint32Array(Float32Array.of(value).buffer)[0]! >>> 16;
+
+/** Rows of c numbers in bf16 -> rows of pairs, the first in the lower half of its word, an odd last one with zero. */
+export function pairRows(values: Float32Array, c: number): Int32Array {
+  const words = Math.ceil(c / 2);
+  const paired = new Int32Array((values.length / c) * words);
+  values.forEach((value, at) => {
+    const ch = at % c;
+    paired[Math.floor(at / c) * words + (ch >> 1)]! |= upperHalf(value) << (16 * (ch % 2));
+  });
+  return paired;
+}
+
+const pairsOf = (full: Full): Full => ({ ...full, cin: Math.ceil(full.cin / 2) });
+
+/** As `packPanels`, of words for pairs of inputs. */
+export function packPairs(full: Full, plain: Numbers): Int32Array {
+  const packed = new Int32Array(panelFloats(pairsOf(full)));
+  for (let o = 0; o < full.cout; o++) {
+    for (let i = 0; i < full.cin; i++) {
+      for (let tap = 0; tap < full.taps; tap++) {
+        const half = upperHalf(plain[(o * full.cin + i) * full.taps + tap]!);
+        packed[panelIndex(pairsOf(full), o, i >> 1, tap)]! |= half << (16 * (i % 2));
+      }
+    }
+  }
+  return packed;
+}
+
+/** As `unpackPanels`. */
+export function unpackPairs(full: Full, cin: number, cout: number, packed: Int32Array): Float32Array {
+  const plain = new Float32Array(cin * cout * full.taps);
+  for (let o = 0; o < cout; o++) {
+    for (let i = 0; i < cin; i++) {
+      for (let tap = 0; tap < full.taps; tap++) {
+        const half = packed[panelIndex(pairsOf(full), o, i >> 1, tap)]! >>> (16 * (i % 2));
+        plain[(o * cin + i) * full.taps + tap] = new Float32Array(Uint32Array.of(half << 16).buffer)[0]!;
+      }
+    }
+  }
+  return plain;
+}
+
 /** The panels with inputs and outputs exchanged, which the gradient of the input reads. */
 export function transposePanels(full: Full, packed: Float32Array): Float32Array {
   const swapped = { cin: full.cout, cout: full.cin, taps: full.taps };

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { cpus } from "node:os";
 import type { Command } from "commander";
+import type { Precision } from "../../backend/backend.js";
 import { openBackend } from "../../backend/open.js";
 import { UsageError } from "../../errors.js";
 import { type Benchmark, benchmark } from "../../evaluate/benchmark.js";
@@ -13,7 +14,15 @@ import { networkOf } from "../../models/file.js";
 import { listModels, modelSpec } from "../../models/registry.js";
 import { allocSpan, initState, readState } from "../../models/state.js";
 import { renderBenchmark, TIME_COLUMNS, timeCells, timeSentences } from "../../report/time.js";
-import { type Device, deviceOption, type FixedWidth, fixedWidth, jsonOption, whole } from "../options.js";
+import {
+  type Device,
+  deviceOption,
+  type FixedWidth,
+  fixedWidth,
+  jsonOption,
+  precisionOption,
+  whole,
+} from "../options.js";
 import { table } from "../table.js";
 import { Terminal } from "../terminal.js";
 import { formatCount } from "../units.js";
@@ -25,6 +34,7 @@ interface Options {
   layers?: FixedWidth | true;
   output?: string;
   device: Device;
+  precision: Precision;
   threads: number;
   json?: boolean;
 }
@@ -37,6 +47,7 @@ export function define(command: Command): void {
     .option("--layers [width]", "also every layer at a width: its number, smallest or largest (default)", fixedWidth)
     .option("-o, --output <file>", "write a page with the picture: time against MAdds")
     .addOption(deviceOption())
+    .addOption(precisionOption())
     .option("--threads <n>", "kernel threads; 0: as many as cores", whole(0), 1)
     .addOption(jsonOption())
     .addHelpText(
@@ -49,13 +60,14 @@ has at λ = 0, without a table over all candidates; the gate runs, with its choi
 Examples:
   dsnet benchmark ds_mbnet
   dsnet benchmark runs/demo/best.safetensors --layers 0 --rounds 200
+  dsnet benchmark ds_mbnet --precision bf16
   dsnet benchmark ds_mbnet_32 --device wasm -o time.html`,
     )
-    .action(async (model: string, { json, output, device, threads, layers, ...options }: Options) => {
+    .action(async (model: string, { json, output, device, precision, threads, layers, ...options }: Options) => {
       const terminal = new Terminal({ json });
       const file = await modelFile(model);
-      const net = file === null ? build(modelSpec(model)) : networkOf(file);
-      const backend = await openBackend({ device, threads });
+      const net = file === null ? build(modelSpec(model), precision) : networkOf(file, precision);
+      const backend = await openBackend({ device, threads, precision });
       try {
         const span = allocSpan(backend, net.layout.floats);
         if (file === null) initState(backend, net, span, 0);

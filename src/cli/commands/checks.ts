@@ -53,7 +53,12 @@ export function checksText(facts: Checks & Surroundings, heading?: (text: string
   const packages = facts.packages.map(({ name, use, installed }) => [name, installed ? "installed" : "missing", use]);
   return [
     table([{ title: "backend" }, { title: "instructions" }, { title: "state" }, { title: "why" }], backends, heading),
-    `threads   ${facts.threads} (${facts.cores} cores)\nnode      ${facts.node}\nplatform  ${facts.platform}`,
+    [
+      `threads   ${facts.threads} (${facts.cores} cores)`,
+      `bf16      ${facts.lacksBf16 === null ? "yes" : `no: ${facts.lacksBf16}`}`,
+      `node      ${facts.node}`,
+      `platform  ${facts.platform}`,
+    ].join("\n"),
     table([{ title: "optional package" }, { title: "state" }, { title: "used by" }], packages, heading),
   ].join("\n\n");
 }

@@ -1,6 +1,7 @@
 /** `dsnet predict`: label, route, MAdds and time of each image. An image that cannot be read does not stop the others. */
 import { readFile } from "node:fs/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { Precision } from "../../backend/backend.js";
 import { DataError, DsnetError, UncalibratedError, UsageError } from "../../errors.js";
 import { type Classification, load, type Network } from "../../index.js";
 import {
@@ -9,6 +10,7 @@ import {
   type FixedWidth,
   fixedWidth,
   jsonOption,
+  precisionOption,
   threadsOption,
   whole,
 } from "../options.js";
@@ -23,6 +25,7 @@ interface Options {
   budgetMs?: number;
   topK: number;
   device: Device;
+  precision: Precision;
   threads: number;
   json?: boolean;
 }
@@ -55,6 +58,7 @@ export function define(command: Command): void {
     )
     .option("--top-k <n>", "labels an image", whole(1), 5)
     .addOption(deviceOption())
+    .addOption(precisionOption())
     .addOption(threadsOption())
     .addOption(jsonOption())
     .addHelpText(
@@ -67,9 +71,9 @@ Examples:
   dsnet predict cat.jpg dog.png --model cifar10.safetensors
   dsnet predict *.png --model runs/demo/best.safetensors --budget-madds 12e6 --json`,
     )
-    .action(async (files: string[], { model, device, threads, json, ...choice }: Options) => {
+    .action(async (files: string[], { model, device, precision, threads, json, ...choice }: Options) => {
       const terminal = new Terminal({ json });
-      const network = await load(model, { device, threads });
+      const network = await load(model, { device, precision, threads });
       try {
         const predictions = await predict(network, files, choice, terminal);
         if (predictions.length > 0)

@@ -1,8 +1,9 @@
 /** `dsnet val`: the honest table of a trained model on labelled images. */
 import { type Command, Option } from "commander";
+import type { Precision } from "../../backend/backend.js";
 import { formatEvaluation } from "../../evaluate/table.js";
 import { val } from "../../train/index.js";
-import { type Device, deviceOption, jsonOption, threadsOption, whole } from "../options.js";
+import { type Device, deviceOption, jsonOption, precisionOption, threadsOption, whole } from "../options.js";
 import { Terminal } from "../terminal.js";
 
 interface Options {
@@ -11,6 +12,7 @@ interface Options {
   batchSize: number;
   routes: number;
   device: Device;
+  precision: Precision;
   threads: number;
   json?: boolean;
 }
@@ -23,6 +25,7 @@ export function define(command: Command): void {
     .option("--batch-size <n>", "images a step", whole(1), 128)
     .option("--routes <n>", "also n random routes through a network with several gates", whole(0), 0)
     .addOption(deviceOption())
+    .addOption(precisionOption())
     .addOption(threadsOption())
     .addOption(jsonOption())
     .addHelpText(
