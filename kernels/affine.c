@@ -1,16 +1,7 @@
 /* y = act(scale * x + shift), per channel or per image and channel: norms in evaluation mode, the attention's multiplication,
  * activations; and sums of two tensors. */
+#include "affine.h"
 #include "columns.h"
-
-INLINE void affine_rows(const int act, const float *x, const float *scale, const float *shift, int c, int rows, float *y) {
-  for (int row = 0; row < rows; row++, x += c, y += c)
-    for (int ch = 0; ch < c; ch += VL) {
-      vf v = vf_load(x + ch);
-      if (scale) v = shift ? vf_fma(v, vf_load(scale + ch), vf_load(shift + ch)) : v * vf_load(scale + ch);
-      else if (shift) v = v + vf_load(shift + ch);
-      vf_store_n(y + ch, vf_act(v, act), imin(VL, c - ch));
-    }
-}
 
 static void affine_chunk(const void *context, int item, int thread) {
   (void)thread;
@@ -21,10 +12,7 @@ static void affine_chunk(const void *context, int item, int thread) {
   const float *scale = r->scale ? FLOATS(r->scale) + factors : 0, *shift = r->shift ? FLOATS(r->shift) + factors : 0;
   const float *x = FLOATS(r->x) + at;
   float *y = FLOATS(r->y) + at;
-  if (r->act == ACT_NONE) affine_rows(ACT_NONE, x, scale, shift, r->c, rows, y);
-  else if (r->act == ACT_RELU) affine_rows(ACT_RELU, x, scale, shift, r->c, rows, y);
-  else if (r->act == ACT_SWISH) affine_rows(ACT_SWISH, x, scale, shift, r->c, rows, y);
-  else affine_rows(ACT_SIGMOID, x, scale, shift, r->c, rows, y);
+  affine_rows(r->act, x, scale, shift, r->c, rows, r->c, y);
 }
 
 static void op_affine(const AffineRecord *r) { dsn_parallel_for(affine_chunk, r, r->n * ceil_div(r->hw, block_rows(r->c))); }

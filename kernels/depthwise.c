@@ -1,11 +1,12 @@
 /* Depthwise convolution: one filter a channel, vectors over channels, weights [kh][kw][cmax]. One item is one row of pixels.
  * Kernels are 1, 3 or 5 wide. */
+#include "affine.h"
 #include "arena.h"
 #include "parallel.h"
 #include "simd.h"
 
 /* Outputs that are computed together: their inputs overlap, so each input is loaded fewer times. */
-enum { STRIP = VL == 16 ? 7 : 2 };
+enum { STRIP = VL == 16 ? 7 : VL == 8 ? 2 : 4 };
 
 typedef struct {
   const float *x, *w, *scale, *shift;
@@ -33,10 +34,12 @@ INLINE void depthwise_strip(const DepthwiseJob *j, const int kernel, const int s
         if (i >= o * stride && i < o * stride + kernel) acc[o] = vf_fma(in, taps[i - o * stride], acc[o]);
     }
   }
-  if (j->scale) UNROLL for (int o = 0; o < count; o++) acc[o] = vf_fma(acc[o], scale, shift);
-  else if (j->shift) UNROLL for (int o = 0; o < count; o++) acc[o] = acc[o] + shift;
-  if (j->act == ACT_SWISH) UNROLL for (int o = 0; o < count; o++) acc[o] = vf_act(acc[o], ACT_SWISH);
-  else if (j->act) UNROLL for (int o = 0; o < count; o++) acc[o] = vf_act(acc[o], j->act);
+  if (FINISH_IN_REGISTERS) {
+    if (j->scale) UNROLL for (int o = 0; o < count; o++) acc[o] = vf_fma(acc[o], scale, shift);
+    else if (j->shift) UNROLL for (int o = 0; o < count; o++) acc[o] = acc[o] + shift;
+    if (j->act == ACT_SWISH) UNROLL for (int o = 0; o < count; o++) acc[o] = vf_act(acc[o], ACT_SWISH);
+    else if (j->act) UNROLL for (int o = 0; o < count; o++) acc[o] = vf_act(acc[o], j->act);
+  }
   UNROLL for (int o = 0; o < count; o++)
     if (lanes == VL) vf_store(y + (size_t)o * j->c, acc[o]);
     else vf_store_n(y + (size_t)o * j->c, acc[o], lanes);
@@ -63,6 +66,7 @@ INLINE void depthwise_row(const DepthwiseJob *j, const int kernel, const int str
       if (ow + strip >= j->ow) break;
     }
   }
+  if (!FINISH_IN_REGISTERS) finish_rows(j->act, j->scale, j->shift, from, to, j->ow, j->c, y);
 }
 
 /* An item is a band of rows times a group of channels: few enough that the rows which the next one reads again are still in

@@ -5,6 +5,7 @@
  * A tile's rows are neighbours in a line of the image and read the pixels under the kernel where they lie: in x itself, or, with
  * padding, in a copy of the lines that a block of rows needs, zeros around it. Where the rows of a gradient lie between pixels
  * (stride 2), and for the gradient of the weight, they are gathered into a matrix first. */
+#include "affine.h"
 #include "arena.h"
 #include "parallel.h"
 #include "simd.h"
@@ -111,13 +112,14 @@ INLINE void store_tile(const int rows, const int vecs, const int act, const vf *
   UNROLL for (int v = 0; v < vecs; v++) {
     const int c = column + v * VL, lanes = imin(columns - c, VL);
     if (lanes <= 0) continue;
-    const vf scale = e->scale ? vf_load(e->scale + c) : vf_splat(1.0f);
-    const vf shift = e->shift ? vf_load(e->shift + c) : (vf){0};
+    const int scaled = FINISH_IN_REGISTERS && e->scale, shifted = FINISH_IN_REGISTERS && e->shift;
+    const vf scale = scaled ? vf_load(e->scale + c) : vf_splat(1.0f);
+    const vf shift = shifted ? vf_load(e->shift + c) : (vf){0};
     UNROLL for (int r = 0; r < rows; r++) {
       float *out = y + (size_t)r * ldy + c;
       vf value = acc[r * vecs + v];
-      if (e->scale) value = vf_fma(value, scale, shift);
-      else if (e->shift) value = value + shift;
+      if (scaled) value = vf_fma(value, scale, shift);
+      else if (shifted) value = value + shift;
       if (act == ACT_NONE && e->accumulate) value = value + vf_load(out);
       value = vf_act(value, act);
       if (lanes == VL) vf_store(out, value);
@@ -128,7 +130,7 @@ INLINE void store_tile(const int rows, const int vecs, const int act, const vf *
 
 /* store_tile with a constant activation, so that each is compiled into its own loop. */
 INLINE void finish_tile(const int rows, const int vecs, const vf *acc, const Epilogue *e, float *y, int ldy, int column, int columns) {
-  switch (e->act) {
+  switch (FINISH_IN_REGISTERS ? e->act : ACT_NONE) {
     case ACT_SWISH: store_tile(rows, vecs, ACT_SWISH, acc, e, y, ldy, column, columns); break;
     case ACT_RELU: store_tile(rows, vecs, ACT_RELU, acc, e, y, ldy, column, columns); break;
     case ACT_SIGMOID: store_tile(rows, vecs, ACT_SIGMOID, acc, e, y, ldy, column, columns); break;
@@ -223,7 +225,7 @@ typedef struct {
   const float *wp;
   float *y, *scratch;
   size_t scratch_floats; /* of one thread */
-  int rows, columns, block_rows, blocks, column_groups, weights_first;
+  int rows, columns, blocks, column_groups, weights_first;
 } GemmJob;
 
 /* Lines of rows that one block takes where the source is read as a window over an image. */
@@ -251,6 +253,12 @@ static Block window_block(const Source *s, int image, int from, int lines, float
   return (Block){x, lines, s->ow, s->stride * s->c, (size_t)s->stride * width * s->c};
 }
 
+/* The first row of a block where rows lie in a matrix: they are shared out evenly over the tiles, and those over the blocks. */
+INLINE int block_start(const GemmJob *job, int block) {
+  const int tiles_of_job = ceil_div(job->rows, TILE_ROWS), tile = (int)((int64_t)tiles_of_job * block / job->blocks);
+  return (int)((int64_t)job->rows * tile / tiles_of_job);
+}
+
 static void gemm_chunk(const void *context, int chunk, int thread) {
   const GemmJob *job = context;
   const Source *s = &job->source;
@@ -261,8 +269,8 @@ static void gemm_chunk(const void *context, int chunk, int thread) {
   int first, rows; /* of the output */
   Block b;
   if (source_is_dense(s) || source_is_gathered(s)) {
-    first = block * job->block_rows;
-    rows = imin(job->block_rows, job->rows - first);
+    first = block_start(job, block);
+    rows = block_start(job, block + 1) - first;
     b = (Block){.lines = 1, .rows = rows};
     b.x = source_rows(s, first, first + rows, scratch, &b.ldx);
   } else {
@@ -273,7 +281,9 @@ static void gemm_chunk(const void *context, int chunk, int thread) {
     b = window_block(s, image, line, count, scratch);
   }
   float *y = job->y + (size_t)first * job->columns;
-  gemm_block(job->tiles, &job->shape, &b, job->wp, from, to, &job->epilogue, y, job->columns);
+  const Epilogue *e = &job->epilogue;
+  gemm_block(job->tiles, &job->shape, &b, job->wp, from, to, e, y, job->columns);
+  if (!FINISH_IN_REGISTERS) finish_rows(e->act, e->scale, e->shift, from, to, rows, job->columns, y);
 }
 
 /* `k_max`: inputs of each tap that the weights hold, of which the source's c are used. */
@@ -299,8 +309,8 @@ static void run_gemm(GemmJob *job, int k_max) {
     job->blocks = job->rows / (s->oh * s->ow) * ceil_div(s->oh, window_lines(s));
   } else {
     /* Few rows (batch 1, linear layers): smaller blocks, so that both threads find work. Bits do not depend on it. */
-    job->block_rows = job->rows >= 8 * ROW_BLOCK || source_is_gathered(s) ? ROW_BLOCK : TILE_ROWS;
-    job->blocks = ceil_div(job->rows, job->block_rows);
+    const int block_rows = job->rows >= 8 * ROW_BLOCK || source_is_gathered(s) ? ROW_BLOCK : TILE_ROWS;
+    job->blocks = ceil_div(job->rows, block_rows);
   }
   /* What is larger, weights or rows, goes through the cache once. */
   job->weights_first = (size_t)job->columns * taps > (size_t)job->rows;

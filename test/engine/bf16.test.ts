@@ -13,8 +13,9 @@ import type { ModelSpec } from "../../src/models/spec.js";
 import { gateLayers } from "../../src/nn/gate.js";
 import { Param } from "../../src/nn/parameters.js";
 import { draw, randomOf } from "../support/case.js";
-import { gateWithin, randomImages, randomModel, randomSpan, smallSpecs } from "../support/networks.js";
+import { gateWithin, randomImages, randomSpan, smallSpecs } from "../support/networks.js";
 import { packPairs, roundBf16 } from "../support/reference.js";
+import { fileOf } from "../support/slices.js";
 
 const wasm = await openBackend({ device: "wasm", threads: 1 });
 after(() => wasm.dispose());
@@ -86,7 +87,7 @@ describe("weights in bf16", () => {
 describe("bf16", { skip }, () => {
   for (const spec of specs) {
     it(`is near fp32: ${spec.description}`, async () => {
-      const file = randomModel(wasm, spec, 3);
+      const file = fileOf(wasm, spec, 3);
       const images = randomImages(spec, 3, 4);
       const [half, full] = await Promise.all([open(file, "bf16"), open(file, "fp32")]);
       assert.deepEqual([half.device.precision, full.device.precision], ["bf16", "fp32"]);
@@ -99,7 +100,7 @@ describe("bf16", { skip }, () => {
     });
 
     it(`a slice is the bits of a network of its own: ${spec.description}`, async () => {
-      const file = randomModel(wasm, spec, 5);
+      const file = fileOf(wasm, spec, 5);
       const images = randomImages(spec, 2, 6);
       const whole = await open(file, "bf16");
       for (const width of slotsOf(file)) {
@@ -111,7 +112,7 @@ describe("bf16", { skip }, () => {
     });
 
     it(`neither batch nor threads change a bit: ${spec.description}`, async () => {
-      const file = randomModel(wasm, spec, 7);
+      const file = fileOf(wasm, spec, 7);
       const n = 7;
       const images = randomImages(spec, n, 8);
       const networks = await Promise.all([1, 2, 4].map((threads) => open(file, "bf16", threads)));
@@ -131,7 +132,7 @@ describe("bf16", { skip }, () => {
 
   it("ds_mbnet: logits within 0.5 % of the largest at the widths, weights in 0.55 of the memory", async () => {
     const spec = modelSpec("ds_mbnet");
-    const file = randomModel(wasm, spec, 1);
+    const file = fileOf(wasm, spec, 1);
     const images = randomImages(spec, 1, 2);
     const [half, full] = await Promise.all([open(file, "bf16"), open(file, "fp32")]);
     assert.ok(half.memory() < 0.55 * full.memory(), `${half.memory()} of ${full.memory()} bytes`);
@@ -157,7 +158,7 @@ describe("bf16", { skip }, () => {
 });
 
 describe("where there is no bf16", () => {
-  const file = encodeModel(randomModel(wasm, smallSpecs[0] as ModelSpec, 1));
+  const file = encodeModel(fileOf(wasm, smallSpecs[0] as ModelSpec, 1));
 
   it("asking for it says what is missing", async () => {
     const refusal = { code: "ERR_BACKEND", message: /precision "bf16".*\nwasm: no bf16: WebAssembly has no bf16/s };
