@@ -16,10 +16,17 @@ interface Dual {
   by: Float64Array;
 }
 
+/** A number of channels: expected over the choices of some gates. */
+interface Width extends Dual {
+  /** By number of channels how likely it is. */
+  odds: ReadonlyMap<number, Dual>;
+  gates: ReadonlySet<Gate>;
+}
+
 interface Shape {
   h: number;
   w: number;
-  c: Dual;
+  c: Width;
 }
 
 export interface GatedCost {
@@ -35,29 +42,47 @@ export function gatedMadds(net: Supernet, choices: readonly ArrayLike<number>[],
   const total: Dual = { value: 0, by: new Float64Array(count) };
   let current: Gate | null = null;
   const constant = (value: number): Dual => ({ value, by: new Float64Array(count) });
-  const width = (widths: readonly number[], slot: Slot): Dual => {
-    if (current === null || widths.length === 1) return constant(widths[slotIndex(widths, slot)]!);
-    const dual = constant(0);
-    current.candidates.forEach((k, i) => {
-      dual.value += choices[current!.index]![i]! * widths[k]!;
-      dual.by[offsets[current!.index]! + i] = widths[k]!;
+  const weighed = (odds: ReadonlyMap<number, Dual>, gates: Iterable<Gate>): Width => {
+    const { by } = constant(0);
+    let value = 0;
+    for (const [channels, p] of odds) {
+      value += p.value * channels;
+      for (let i = 0; i < count; i++) by[i] = by[i]! + p.by[i]! * channels;
+    }
+    return { value, by, odds, gates: new Set(gates) };
+  };
+  const fixed = (channels: number): Width => weighed(new Map([[channels, constant(1)]]), []);
+  const add = (odds: Map<number, Dual>, channels: number, p: Dual): void => {
+    const before = odds.get(channels) ?? constant(0);
+    odds.set(channels, { value: before.value + p.value, by: before.by.map((slope, i) => slope + p.by[i]!) });
+  };
+  const width = (widths: readonly number[], slot: Slot): Width => {
+    if (current === null || widths.length === 1) return fixed(widths[slotIndex(widths, slot)]!);
+    const gate = current;
+    const odds = new Map<number, Dual>();
+    gate.candidates.forEach((k, i) => {
+      const p = constant(choices[gate.index]![i]!);
+      p.by[offsets[gate.index]! + i] = 1;
+      add(odds, widths[k]!, p);
     });
-    return dual;
+    return weighed(odds, [gate]);
   };
   const times = (a: Dual, b: Dual): Dual => ({
     value: a.value * b.value,
     by: a.by.map((slope, i) => slope * b.value + a.value * b.by[i]!),
   });
-  // By a choice: the wider of what both become at it. `by` holds that, and 0 where a width does not depend on the gate.
-  const wider = (a: Dual, b: Dual): Dual => ({
-    value: Math.max(a.value, b.value),
-    by: a.by.map((slope, i) => (slope === 0 && b.by[i] === 0 ? 0 : Math.max(slope || a.value, b.by[i]! || b.value))),
-  });
+  /** Of a residual sum: a stream that hangs on the block's own gate already is no narrower than the block's output. */
+  const wider = (block: Width, stream: Width): Width => {
+    if (block.gates.size > 0 && [...block.gates].every((gate) => stream.gates.has(gate))) return stream;
+    const odds = new Map<number, Dual>();
+    for (const [m, p] of block.odds) for (const [n, q] of stream.odds) add(odds, Math.max(m, n), times(p, q));
+    return weighed(odds, [...block.gates, ...stream.gates]);
+  };
   const spend = (cost: Dual, factor: number): void => {
     total.value += cost.value * factor;
     for (let i = 0; i < count; i++) total.by[i] = total.by[i]! + cost.by[i]! * factor;
   };
-  const size = (x: Shape, layer: { kernel: number; stride: number; pad: number }, c: Dual): Shape => ({
+  const size = (x: Shape, layer: { kernel: number; stride: number; pad: number }, c: Width): Shape => ({
     h: outputSize(x.h, layer.kernel, layer.stride, layer.pad),
     w: outputSize(x.w, layer.kernel, layer.stride, layer.pad),
     c,
@@ -95,10 +120,10 @@ export function gatedMadds(net: Supernet, choices: readonly ArrayLike<number>[],
     },
     scale: (x) => x,
     features: (x) => x,
-    add: (a, b) => ({ ...a, c: wider(a.c, b.c) }),
+    add: (block, stream) => ({ ...block, c: wider(block.c, stream.c) }),
   };
   const { height: h, width: w, channels } = net.spec.input;
-  walkNetwork(net.steps, exec, { h, w, c: constant(channels) }, 0);
+  walkNetwork(net.steps, exec, { h, w, c: fixed(channels) }, 0);
   return {
     madds: total.value,
     gradient: net.gates.map((gate, i) => total.by.slice(offsets[i], offsets[i]! + gate.candidates.length)),

@@ -134,8 +134,8 @@ export const smallSpecs: readonly ModelSpec[] = [
     input: { height: 12, width: 12, channels: 3 },
     stem: { kernel: 3, stride: 2, widths: [8] },
     stages: [
-      { block: "bottleneck", repeat: 2, kernel: 3, stride: 1, widths: [12, 20, 28], gates: [0, 1], squeeze: 8 },
-      { block: "bottleneck", repeat: 2, kernel: 3, stride: 2, widths: [16, 28, 40], gates: [0, 1], squeeze: 8 },
+      { block: "bottleneck", repeat: 2, kernel: 3, stride: 1, widths: [12, 20, 28], gates: [0, 1], squeeze: 24 },
+      { block: "bottleneck", repeat: 2, kernel: 3, stride: 2, widths: [16, 28, 40], gates: [0, 1], squeeze: 24 },
     ],
     act: "relu",
     residual: true,
