@@ -3,19 +3,25 @@
 #include "affine.h"
 #include "columns.h"
 
+/* An item is a block of an image's rows, in one group of channels after the other: as the depthwise convolution before it. */
+enum { AFFINE_CHANNELS = 128 };
+
+INLINE int affine_blocks(const AffineRecord *r) { return ceil_div(r->hw, block_rows(imin(r->c, AFFINE_CHANNELS))); }
+
 static void affine_chunk(const void *context, int item, int thread) {
   (void)thread;
   const AffineRecord *r = context;
-  const int block = block_rows(r->c), blocks = ceil_div(r->hw, block);
-  const int image = item / blocks, from = item % blocks * block, rows = imin(block, r->hw - from);
-  const size_t at = ((size_t)image * r->hw + from) * r->c, factors = r->per_image ? (size_t)image * r->c : 0;
+  const int blocks = affine_blocks(r), groups = ceil_div(r->c, AFFINE_CHANNELS), image = item / (blocks * groups);
+  const int block = block_rows(imin(r->c, AFFINE_CHANNELS)), from = item % blocks * block, rows = imin(block, r->hw - from);
+  const int channel = item / blocks % groups * AFFINE_CHANNELS, channels = imin(AFFINE_CHANNELS, r->c - channel);
+  const size_t at = ((size_t)image * r->hw + from) * r->c + channel, factors = (r->per_image ? (size_t)image * r->c : 0) + channel;
   const float *scale = r->scale ? FLOATS(r->scale) + factors : 0, *shift = r->shift ? FLOATS(r->shift) + factors : 0;
-  const float *x = FLOATS(r->x) + at;
-  float *y = FLOATS(r->y) + at;
-  affine_rows(r->act, x, scale, shift, r->c, rows, r->c, y);
+  affine_rows(r->act, FLOATS(r->x) + at, scale, shift, channels, rows, r->c, FLOATS(r->y) + at);
 }
 
-static void op_affine(const AffineRecord *r) { dsn_parallel_for(affine_chunk, r, r->n * ceil_div(r->hw, block_rows(r->c))); }
+static void op_affine(const AffineRecord *r) {
+  dsn_parallel_for(affine_chunk, r, r->n * affine_blocks(r) * ceil_div(r->c, AFFINE_CHANNELS));
+}
 
 /* ---- gradients ---- */
 

@@ -70,13 +70,13 @@ INLINE void depthwise_row(const DepthwiseJob *j, const int kernel, const int str
 }
 
 /* An item is a band of rows times a group of channels: few enough that the rows which the next one reads again are still in
- * the first cache. */
+ * the first cache. A group's bands follow each other, as a convolution of many channels shares out columns first. */
 enum { BAND_ROWS = 7, BAND_CHANNELS = 128 };
 
 INLINE void depthwise_band(const DepthwiseJob *j, const int kernel, const int stride, int item) {
   const int bands = ceil_div(j->oh, BAND_ROWS), groups = ceil_div(j->c, BAND_CHANNELS);
-  const int from = item % groups * BAND_CHANNELS, to = imin(from + BAND_CHANNELS, j->c);
-  const int first = item / groups % bands * BAND_ROWS, image = item / groups / bands;
+  const int image = item / (bands * groups), from = item / bands % groups * BAND_CHANNELS, to = imin(from + BAND_CHANNELS, j->c);
+  const int first = item % bands * BAND_ROWS;
   const float *x = j->x + (size_t)image * j->h * j->width * j->c;
   float *y = j->y + (size_t)image * j->oh * j->ow * j->c;
   for (int oh = first; oh < imin(first + BAND_ROWS, j->oh); oh++) depthwise_row(j, kernel, stride, x, oh, from, to, y);

@@ -1,7 +1,8 @@
 /* parallel_for on a pool of workers that spin while a run is on and for a moment after, then sleep.
  *
- * A job's threads, chunks and next chunk share one 64-bit ticket, and a chunk is taken by advancing the ticket whole. So a late
+ * A job's threads and the chunks not yet taken share one 64-bit ticket, and a chunk is taken by changing the ticket whole. So a late
  * worker either takes a chunk of the job that is on, whose fn and context then stay until the chunk is done, or nothing.
+ * The caller takes chunks from the front, workers from the back: what one kernel left in a core's cache, the next finds there.
  * The caller works too and waits by spinning: a browser's main thread may not sleep. */
 #include "parallel.h"
 #include "threads.h"
@@ -23,7 +24,7 @@ void dsn_parallel_for(ChunkFn fn, const void *context, int chunks) {
 #define OWN_LINE _Alignas(64)
 
 static struct {
-  OWN_LINE _Atomic uint64_t ticket; /* threads : 8, chunks : 28, next : 28 */
+  OWN_LINE _Atomic uint64_t ticket; /* threads : 8, end : 28, first : 28 of the chunks not yet taken */
   ChunkFn fn;
   const void *context;
   OWN_LINE _Atomic int done;       /* chunks finished */
@@ -34,12 +35,12 @@ static struct {
 
 enum { FIELD_BITS = 28, FIELD_MASK = (1 << FIELD_BITS) - 1 };
 
-static uint64_t ticket_of(int threads, int chunks) {
-  return (uint64_t)threads << (2 * FIELD_BITS) | (uint64_t)chunks << FIELD_BITS;
+static uint64_t ticket_of(int threads, int first, int end) {
+  return (uint64_t)threads << (2 * FIELD_BITS) | (uint64_t)end << FIELD_BITS | (uint64_t)first;
 }
 static int ticket_threads(uint64_t ticket) { return (int)(ticket >> (2 * FIELD_BITS)); }
-static int ticket_chunks(uint64_t ticket) { return (int)(ticket >> FIELD_BITS) & FIELD_MASK; }
-static int ticket_next(uint64_t ticket) { return (int)ticket & FIELD_MASK; }
+static int ticket_end(uint64_t ticket) { return (int)(ticket >> FIELD_BITS) & FIELD_MASK; }
+static int ticket_first(uint64_t ticket) { return (int)ticket & FIELD_MASK; }
 
 /* ---- what the two targets do differently ---- */
 
@@ -121,10 +122,11 @@ static void give_pool(void) { pthread_mutex_unlock(&owner); }
 static int take_chunks(int thread) {
   int taken = 0;
   uint64_t ticket = atomic_load_explicit(&pool.ticket, memory_order_acquire);
-  while (thread < ticket_threads(ticket) && ticket_next(ticket) < ticket_chunks(ticket)) {
-    if (!atomic_compare_exchange_weak_explicit(&pool.ticket, &ticket, ticket + 1, memory_order_acq_rel, memory_order_acquire))
-      continue;
-    pool.fn(pool.context, ticket_next(ticket), thread);
+  while (thread < ticket_threads(ticket) && ticket_first(ticket) < ticket_end(ticket)) {
+    const int first = ticket_first(ticket), end = ticket_end(ticket), front = thread == 0;
+    const uint64_t rest = ticket_of(ticket_threads(ticket), first + front, end - !front);
+    if (!atomic_compare_exchange_weak_explicit(&pool.ticket, &ticket, rest, memory_order_acq_rel, memory_order_acquire)) continue;
+    pool.fn(pool.context, front ? first : end - 1, thread);
     taken++;
     ticket = atomic_load_explicit(&pool.ticket, memory_order_acquire);
   }
@@ -172,7 +174,7 @@ void dsn_parallel_for(ChunkFn fn, const void *context, int chunks) {
   pool.fn = fn;
   pool.context = context;
   atomic_store_explicit(&pool.done, 0, memory_order_relaxed);
-  atomic_store_explicit(&pool.ticket, ticket_of(threads, chunks), memory_order_release);
+  atomic_store_explicit(&pool.ticket, ticket_of(threads, 0, chunks), memory_order_release);
   take_chunks(0);
   for (int spins = 0; atomic_load_explicit(&pool.done, memory_order_acquire) < chunks; spins++) {
     if (spins < 10000) pause_thread();
