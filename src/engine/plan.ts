@@ -56,8 +56,10 @@ export interface Placed {
 export interface PlannedRecord {
   /** Of its layer, as cost/madds.ts names it; else of what it does. */
   name: string;
-  /** For `backend.run(at, 1, n)`. */
+  /** Where it lies. */
   at: number;
+  /** Runs it alone as often as n images need; where the plan takes one image at a time, each result lies over the last. */
+  run(n: number): void;
 }
 
 /** Floats of an activation of which a few fill a second-level cache. */
@@ -144,8 +146,16 @@ export class Plan {
 
   /** What `run` runs on this route, in order. */
   records(route: Route): PlannedRecord[] {
-    return this.#along(route).flatMap(({ ops, first }) =>
-      ops.map(({ name }, i) => ({ name, at: this.#records + (first + i) * RECORD_BYTES })),
+    return this.#along(route).flatMap(({ ops, first, single }) =>
+      ops.map(({ name }, i) => {
+        const at = this.#records + (first + i) * RECORD_BYTES;
+        const run = (n: number) => {
+          this.#check(n);
+          if (!single) this.#backend.run(at, 1, n);
+          else for (let image = 0; image < n; image++) this.#backend.run(at, 1, 1);
+        };
+        return { name, at, run };
+      }),
     );
   }
 

@@ -97,7 +97,7 @@ export function benchmark(backend: Backend, net: Supernet, span: number, options
     const tasks = [
       ...slots.map((slot) => () => plan.run(batch, slot)),
       ...candidates.map((_, k) => forcedRoute(plan, net, batch, k)),
-      ...records.map((record) => () => backend.run(record.at, 1, batch)),
+      ...records.map((record) => () => record.run(batch)),
     ];
     const onRound = (done: number) => onProgress?.(done, rounds);
     const times = timeInTurns(tasks, { rounds, onRound }).map((samples) => samples.map((ms) => ms / batch));

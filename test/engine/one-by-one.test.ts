@@ -58,6 +58,12 @@ describe("a batch of large images", () => {
     assert.ok(new Set(routes.map(String)).size > 1, "images take different routes");
   });
 
+  it("lets its records run alone, as often as there are images, and spoils nothing else", () => {
+    const want = [...logits(batch, 0, N, () => batch.run(N, 5))];
+    for (const { run } of batch.records(5)) run(8);
+    assert.deepEqual([...logits(batch, 0, N, () => batch.run(N, 5))], want);
+  });
+
   it("keeps the gate's scores and features of every image", () => {
     const features = Array.from({ length: N }, (_, i) => {
       let read: Float32Array = new Float32Array();

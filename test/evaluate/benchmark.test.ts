@@ -61,7 +61,7 @@ describe("the records of a plan", () => {
         const records = plan.records(slot);
         const last = records[records.length - 1]!;
         assert.equal(last.name, "classifier");
-        for (const { at } of records) backend.run(at, 1, 2);
+        for (const { run } of records) run(2);
         const y = backend.i32[last.at / 4 + 3]!; // op, x, w, y
         assert.deepEqual(backend.f32.slice(y / 4, y / 4 + expected.length), expected);
       }
