@@ -16,7 +16,7 @@ import { Arena } from "../backend/arena.js";
 import type { Backend } from "../backend/backend.js";
 import { encode, RECORD_BYTES, scratchWord } from "../backend/records.js";
 import { ShapeError, UsageError } from "../errors.js";
-import { cutAtGates, type Supernet } from "../models/build.js";
+import { cutAtGates, type Supernet, walkToGate } from "../models/build.js";
 import { passGate, type Step, startWalk, type Walk } from "../nn/blocks.js";
 import type { Gate } from "../nn/layers.js";
 import { choiceAt, type Route, type Slot, startOf } from "../nn/width.js";
@@ -252,12 +252,7 @@ export class Plan {
     const exec = new EmitExec(constants, this.#net.precision);
     const walk = { ...from };
     const steps = this.#segments[segment]!;
-    // Where the gate, the last step, finds the walk: it has no choice to go on with here.
-    let { at } = walk;
-    for (const step of steps) {
-      at = walk.at;
-      step.run(exec, walk);
-    }
+    const at = walkToGate(steps, exec, walk);
     const gate = steps[steps.length - 1]!.gate;
     const boundary = gate === null ? [] : [walk.x.buffer, ...(walk.input === null ? [] : [walk.input.buffer])];
     const variant: Variant = {

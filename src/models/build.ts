@@ -146,6 +146,19 @@ export function walkOn<T>(steps: readonly Step[], exec: Exec<T>, walk: Walk<T>):
   return walk;
 }
 
+/**
+ * Takes a walk through a segment of `cutAtGates`; its gate, the last step, has no choice to go on with. Returns where it found the
+ * walk: what follows starts from there.
+ */
+export function walkToGate<T>(steps: readonly Step[], exec: Exec<T>, walk: Walk<T>): Position {
+  let { at } = walk;
+  for (const step of steps) {
+    at = walk.at;
+    step.run(exec, walk);
+  }
+  return at;
+}
+
 /** The steps before the first gate, and the rest from that gate on. Without gates nothing comes before. */
 export function splitAtGate(net: Supernet): { head: readonly Step[]; tail: readonly Step[] } {
   const at = Math.max(

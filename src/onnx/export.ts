@@ -8,7 +8,7 @@
  */
 import { UsageError } from "../errors.js";
 import { checkTensors, type ModelFile, selectTensors } from "../io/model-file.js";
-import { cutAtGates, type Supernet, walkNetwork } from "../models/build.js";
+import { cutAtGates, type Supernet, walkNetwork, walkToGate } from "../models/build.js";
 import { checkCalibrated, networkOf } from "../models/file.js";
 import { sliceModel } from "../models/slice.js";
 import { passGate, type Step, startWalk, type Walk } from "../nn/blocks.js";
@@ -79,12 +79,7 @@ function routed(file: ModelFile, net: Supernet, graph: Graph, image: Activations
   const walkSegment = (steps: readonly Step[], graph: Graph, from: Walk<Activations>): Arrival => {
     const exec = new OnnxExec(graph, shared ?? new Weights(graph, tensors));
     const walk = { ...from, reduced: null };
-    // A gate, the last step, has no choice to go on with here: what follows starts from where it found the walk.
-    let { at } = walk;
-    for (const step of steps) {
-      at = walk.at;
-      step.run(exec, walk);
-    }
+    const at = walkToGate(steps, exec, walk);
     return { walk: { ...walk, at }, scores: exec.scores };
   };
   const [head, ...segments] = cutAtGates(net.steps);
