@@ -11,6 +11,7 @@ import type { CalibrationPoint } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
 import type { CalibrateOptions } from "./calibrate.js";
 import { routeCosts } from "./measure.js";
+import { rightRows } from "./top1.js";
 
 /** 0 and half powers of 2 to both sides: one gate's share of the cost is small, so λ has to reach far. */
 const LAMBDAS = Array.from({ length: 39 }, (_, i) => Math.sign(i - 19) * 2 ** ((Math.abs(i - 19) - 1) / 2));
@@ -40,10 +41,8 @@ export async function calibrateRoutes(
       for (const point of points) {
         for (const [gate, madds] of costs.entries()) plan.setBias(gate, costBias(point.lambda, madds));
         for (const route of plan.runDynamic(size)) point.madds += routeCost(route);
-        labels.forEach((label, i) => {
-          const row = backend.f32.subarray(plan.logits / 4 + i * classes, plan.logits / 4 + (i + 1) * classes);
-          if (row.indexOf(row.reduce((a, b) => Math.max(a, b))) === label) point.accuracy++;
-        });
+        const logits = backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
+        point.accuracy += rightRows(logits, labels).reduce((a, b) => a + b, 0);
       }
       onProgress?.(images);
     }

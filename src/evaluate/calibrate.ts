@@ -7,6 +7,7 @@ import { Plan } from "../engine/plan.js";
 import type { CalibrationPoint } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
 import { calibrateRoutes } from "./calibrate-routes.js";
+import { rightRows } from "./top1.js";
 
 /** What is known of some images: the gate's scores and whether each candidate is right, [image][candidate]. */
 export interface GateOutcomes {
@@ -58,11 +59,10 @@ async function gateOutcomes(
       const right = new Uint8Array(size * candidates.length);
       candidates.forEach((slot, k) => {
         plan.run(size, slot);
-        for (let i = 0; i < size; i++) {
-          const at = plan.logits / 4 + i * classes;
-          const logits = backend.f32.subarray(at, at + classes);
-          right[i * candidates.length + k] = Number(logits.indexOf(Math.max(...logits)) === labels[i]);
-        }
+        const logits = backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
+        rightRows(logits, labels).forEach((value, i) => {
+          right[i * candidates.length + k] = value;
+        });
       });
       correct.push(...right);
       images += size;

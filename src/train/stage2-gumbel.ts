@@ -7,6 +7,7 @@ import { madds } from "../cost/madds.js";
 import type { Batch } from "../data/batch.js";
 import { Plan } from "../engine/plan.js";
 import { UsageError } from "../errors.js";
+import { rightRows } from "../evaluate/top1.js";
 import { layersOf, type Supernet, splitAtGate } from "../models/build.js";
 import { channelsAt } from "../nn/width.js";
 import { crossEntropy } from "../ops/loss.js";
@@ -72,13 +73,13 @@ export class Stage2Gumbel {
       const easy = this.#easy(batch);
       const tape = new Tape(backend);
       const { logits, decisions } = walkMasked(tape, net, weights, plan, n, noise);
-      const right = countRight(backend.f32, logits, batch.labels);
+      const right = rightRows(backend.f32.subarray(logits.at / 4, logits.at / 4 + logits.size), batch.labels);
       const task = crossEntropy(tape, logits, { labels: this.#input.labels, smoothing: config.smoothing });
       this.#scaleGrad(logits, config.gate.task_weight);
       const cost = this.#cost(tape, decisions, n);
       const sgs = this.#sgs(tape, decisions, easy, n);
       tape.backward();
-      return { task, cost: cost.loss, sgs, accuracy: right / n, madds: cost.mean };
+      return { task, cost: cost.loss, sgs, accuracy: right.reduce((a, b) => a + b, 0) / n, madds: cost.mean };
     });
     const loss = (["task", "cost", "sgs"] as const).find((name) => !Number.isFinite(result[name]));
     const parameter = this.#learner.nonfiniteGradient();
@@ -98,10 +99,7 @@ export class Stage2Gumbel {
     const correct = ends.map((slot) => {
       this.#plan.run(batch.size, slot);
       const logits = backend.f32.subarray(this.#plan.logits / 4, this.#plan.logits / 4 + batch.size * net.spec.classes);
-      return Array.from(batch.labels, (label, i) => {
-        const row = logits.subarray(i * net.spec.classes, (i + 1) * net.spec.classes);
-        return row.indexOf(row.reduce((a, b) => Math.max(a, b))) === label ? 1 : 0;
-      });
+      return rightRows(logits, batch.labels);
     });
     return Int32Array.from(batch.labels, (_, i) => {
       const pair = Uint8Array.of(correct[0]![i]!, correct[1]![i]!);
@@ -194,13 +192,4 @@ export function checkGumbel(net: Supernet): void {
 function gumbel(count: number, seed: number, step: number, gate: number): Float32Array {
   const random = new Philox(seed, step, gate, "gumbel");
   return Float32Array.from({ length: count }, () => -Math.log(-Math.log(random.float() * (1 - 2 ** -23) + 2 ** -24)));
-}
-
-function countRight(f32: Float32Array, logits: Tensor, labels: Int32Array): number {
-  let right = 0;
-  labels.forEach((label, i) => {
-    const row = f32.subarray(logits.at / 4 + i * logits.c, logits.at / 4 + (i + 1) * logits.c);
-    if (row.indexOf(row.reduce((a, b) => Math.max(a, b))) === label) right++;
-  });
-  return right;
 }
