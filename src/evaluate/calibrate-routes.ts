@@ -7,9 +7,8 @@ import { gateCosts } from "../cost/madds.js";
 import type { Batch } from "../data/batch.js";
 import { costBias } from "../engine/budget.js";
 import { Plan } from "../engine/plan.js";
-import type { CalibrationPoint } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
-import type { CalibrateOptions } from "./calibrate.js";
+import type { CalibrateOptions, Calibration } from "./calibrate.js";
 import { routeCosts } from "./measure.js";
 import { rightRows } from "./top1.js";
 
@@ -19,14 +18,14 @@ const LAMBDAS = Array.from({ length: 39 }, (_, i) => Math.sign(i - 19) * 2 ** ((
 /** Images enough for a mean. */
 const IMAGES = 2000;
 
-/** The table, λ ascending and cost descending: a λ that costs no less than a smaller one is left out. */
+/** From the first images; λ ascending and cost descending: a λ that costs no less than a smaller one is left out. */
 export async function calibrateRoutes(
   backend: Backend,
   net: Supernet,
   span: number,
   batches: AsyncIterable<Batch>,
   { batch, onProgress }: CalibrateOptions,
-): Promise<CalibrationPoint[]> {
+): Promise<Calibration> {
   const plan = new Plan(backend, net, span, { batch });
   const costs = gateCosts(net);
   const routeCost = routeCosts(net, true);
@@ -50,5 +49,6 @@ export async function calibrateRoutes(
     plan.dispose();
   }
   const table = points.map((sum) => ({ ...sum, madds: sum.madds / images, accuracy: sum.accuracy / images }));
-  return table.filter((point, i) => table.slice(0, i).every((before) => before.madds > point.madds));
+  const falling = table.filter((point, i) => table.slice(0, i).every((before) => before.madds > point.madds));
+  return { table: falling, images };
 }

@@ -22,20 +22,25 @@ export interface CalibrateOptions {
   onProgress?: (images: number) => void;
 }
 
-/** The table of a network's gates, λ ascending, from images that nothing else was fitted to. */
+export interface Calibration {
+  /** λ ascending. */
+  table: CalibrationPoint[];
+  /** How many images it is the mean of. */
+  images: number;
+}
+
+/** The table of a network's gates, from images that nothing else was fitted to. */
 export async function measureCalibration(
   backend: Backend,
   net: Supernet,
   span: number,
   batches: AsyncIterable<Batch>,
   options: CalibrateOptions,
-): Promise<CalibrationPoint[]> {
+): Promise<Calibration> {
   if (net.gates.length > 1) return calibrateRoutes(backend, net, span, batches, options);
   const outcomes = await gateOutcomes(backend, net, span, batches, options);
-  return calibrationTable(
-    outcomes,
-    net.gates[0]!.candidates.map((k) => madds(net, k, true)),
-  );
+  const costs = net.gates[0]!.candidates.map((k) => madds(net, k, true));
+  return { table: calibrationTable(outcomes, costs), images: outcomes.images };
 }
 
 /** Runs the gate and each of its candidates over every image. For networks with one gate. */

@@ -36,12 +36,12 @@ export async function calibrate(model: string, options: CalibrateOptions): Promi
       throw new UsageError(`${model}: expected a model with a trained gate, there is nothing to calibrate`);
     }
     const candidates = net.gates.length === 1 ? timed(backend, net, span) : [];
-    const table = await measureCalibration(backend, net, span, loader.inOrder(), {
+    const { table, images } = await measureCalibration(backend, net, span, loader.inOrder(), {
       batch: loader.batchSize,
       onProgress: (images) => options.onProgress?.(images, loader.dataset.length),
     });
     await writeFileAtomic(output, encodeModel({ ...file, calibration: table }));
-    return { model: output, images: loader.dataset.length, table, candidates };
+    return { model: output, images, table, candidates };
   });
 }
 

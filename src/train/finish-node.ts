@@ -96,7 +96,8 @@ function reportEpoch(row: Record<string, string>): ReportData["epochs"][number] 
 async function calibrate(session: Session): Promise<CalibrationPoint[]> {
   const { backend, net, learner, data } = session;
   const { heldOut } = data;
-  return measureCalibration(backend, net, learner.student, heldOut.inOrder(), { batch: heldOut.batchSize });
+  const options = { batch: heldOut.batchSize };
+  return (await measureCalibration(backend, net, learner.student, heldOut.inOrder(), options)).table;
 }
 
 async function evaluateSession(

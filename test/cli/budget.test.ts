@@ -5,12 +5,15 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
+import { openBackend } from "../../src/backend/open.js";
 import { openData } from "../../src/data/index.js";
 import type { Evaluation } from "../../src/evaluate/evaluate.js";
 import { decodeModel, encodeModel } from "../../src/io/model-file.js";
+import { modelSpec } from "../../src/models/registry.js";
 import type { CalibrateResult } from "../../src/train/index.js";
 import { idxImages, idxLabels, png, temporaryFolder, writeTree } from "../data/support.js";
 import { sampleModel } from "../support/model.js";
+import { fileOf } from "../support/slices.js";
 
 const main = fileURLToPath(new URL("../../src/cli/main.js", import.meta.url));
 const folder = temporaryFolder();
@@ -99,6 +102,20 @@ describe("dsnet calibrate", () => {
     assert.match(stdout, /60 images; .*\nwrote .*other\.safetensors\n$/);
     assert.deepEqual(readFileSync(model), before);
     assert.ok(decodeModel(new Uint8Array(readFileSync(output))).calibration);
+  });
+
+  it("takes several gates: MAdds and accuracy, no times", async () => {
+    const backend = await openBackend({ device: "wasm", threads: 1 });
+    const several = { ...modelSpec("ds_resnet"), input: { height: 16, width: 16, channels: 1 as const } };
+    const routed = at("routed.safetensors");
+    writeFileSync(routed, encodeModel({ ...fileOf(backend, several), classes: sample.classes }));
+    backend.dispose();
+    const { status, stdout, stderr } = await dsnet("calibrate", routed, "--data", data, ...one);
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, /^ *MAdds +top-1 % +λ$/m);
+    assert.match(stdout, /^60 images; MAdds are the mean of one image/m);
+    const { calibration } = decodeModel(new Uint8Array(readFileSync(routed)));
+    assert.ok(calibration!.length > 1 && calibration!.every(({ shares }) => shares === undefined));
   });
 
   it("refuses a model without a gate and other classes, and leaves the file alone", async () => {

@@ -63,23 +63,29 @@ export function calibrationText(
     { length: rows },
     (_, i) => points[Math.round((i * (points.length - 1)) / (rows - 1 || 1))]!,
   );
+  // What several gates choose has no time by width.
+  const timed = candidates.length > 0;
   return [
     table(
-      [right("MAdds"), right("ms"), right("top-1 %"), right("λ")],
-      shown.map(({ lambda, madds, accuracy, shares }) => [
+      [right("MAdds"), ...(timed ? [right("ms")] : []), right("top-1 %"), right("λ")],
+      shown.map(({ lambda, madds, accuracy, shares = [] }) => [
         formatMadds(madds),
-        shares!.reduce((sum, share, k) => sum + share * candidates[k]!.ms, 0).toFixed(3),
+        ...(timed ? [shares.reduce((sum, share, k) => sum + share * candidates[k]!.ms, 0).toFixed(3)] : []),
         (100 * accuracy).toFixed(2),
         lambda.toPrecision(3),
       ]),
       heading,
     ),
-    table(
-      [right("width"), right("MAdds"), right("ms")],
-      candidates.map(({ width, madds, ms }) => [`${width}`, formatMadds(madds), ms.toFixed(3)]),
-      heading,
-    ),
-    `${formatCount(images)} images; MAdds and ms are the mean of one image, the gate included. ` +
+    ...(timed
+      ? [
+          table(
+            [right("width"), right("MAdds"), right("ms")],
+            candidates.map(({ width, madds, ms }) => [`${width}`, formatMadds(madds), ms.toFixed(3)]),
+            heading,
+          ),
+        ]
+      : []),
+    `${formatCount(images)} images; ${timed ? "MAdds and ms are" : "MAdds are"} the mean of one image, the gate included. ` +
       `${rows} of ${points.length} settings shown.\nwrote ${printable(model)}`,
   ].join("\n\n");
 }
