@@ -15,10 +15,7 @@ import { rightRows } from "./top1.js";
 /** 0 and half powers of 2 to both sides: one gate's share of the cost is small, so λ has to reach far. */
 const LAMBDAS = Array.from({ length: 39 }, (_, i) => Math.sign(i - 19) * 2 ** ((Math.abs(i - 19) - 1) / 2));
 
-/** Images enough for a mean. */
-const IMAGES = 2000;
-
-/** From the first images; λ ascending and cost descending: a λ that costs no less than a smaller one is left out. */
+/** λ ascending and cost descending: a λ that costs no less than a smaller one is left out. */
 export async function calibrateRoutes(
   backend: Backend,
   net: Supernet,
@@ -34,7 +31,6 @@ export async function calibrateRoutes(
   let images = 0;
   try {
     for await (const { images: pixels, labels, size } of batches) {
-      if (images >= IMAGES) break;
       images += size;
       backend.f32.set(pixels, plan.input / 4);
       for (const point of points) {
