@@ -20,7 +20,7 @@ import { Input } from "../../src/train/input.js";
 import { Learner } from "../../src/train/learner.js";
 import { Recalibration } from "../../src/train/recalibrate.js";
 import { Stage1 } from "../../src/train/stage1.js";
-import { randomImages, randomSpan, smallSpecs } from "../support/networks.js";
+import { gateWithin, randomImages, randomSpan, smallSpecs } from "../support/networks.js";
 
 const N = 4;
 const backend = await openBackend({ device: "wasm", threads: 1 });
@@ -28,20 +28,11 @@ after(() => backend.dispose());
 
 /** A residual network whose shortcuts are identities, some of them narrower than what they are added to. */
 const residual: ModelSpec = {
+  ...gateWithin,
   description: "residual, the width changes within a stage",
-  input: { height: 12, width: 12, channels: 3 },
-  stem: { kernel: 3, stride: 1, widths: [6, 10] },
-  stages: [
-    { block: "separable", repeat: 1, kernel: 3, stride: 1, widths: [8, 12] },
-    { block: "inverted", repeat: 4, kernel: 3, stride: 2, widths: [12, 16, 20, 28], gates: [2], expansion: 3 },
-    { block: "separable", repeat: 2, kernel: 3, stride: 1, widths: [12, 20, 28, 36], gates: [0] },
-  ],
-  act: "swish",
-  norm: "bn",
-  attention: 0.5,
-  residual: true,
-  classes: 5,
-  candidates: null,
+  stages: gateWithin.stages.map((stage) =>
+    stage.block === "inverted" ? { ...stage, widths: [12, 16, 20, 28] } : stage,
+  ),
 };
 const specs: readonly ModelSpec[] = [
   ...smallSpecs,
