@@ -144,6 +144,8 @@ INLINE void gemm_tile(const int rows, const int vecs, const PanelShape *s, const
   UNROLL for (int i = 0; i < rows * vecs; i++) acc[i] = (vf){0};
   const float *w[WIDE_VECS];
   UNROLL for (int v = 0; v < vecs; v++) w[v] = panel_column(wp, s, column + v * VL);
+  UNROLL for (int r = 0; r < rows; r++) __builtin_prefetch(y + (size_t)r * ldy + column, 1);
+  if (vecs == 2) UNROLL for (int r = 0; r < rows; r++) __builtin_prefetch(y + (size_t)r * ldy + column + 16, 1);
   for (int outer = 0; outer < s->outer; outer++) {
     const float *xk = x + outer * s->x_outer;
     for (int inner = 0; inner < s->inner; inner++, xk += s->x_inner) {
