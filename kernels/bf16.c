@@ -14,17 +14,19 @@ static const char *lacks_bf16(void) {
 
 /* gemm_tile with another multiplication. Written out again: the other is compiled for processors without it. */
 BF16 INLINE void pair_tile(const int rows, const int vecs, const PanelShape *s, const float *x, int ldx, const float *wp, int column,
-                           const Epilogue *e, float *y, int ldy, int columns) {
+                           const Epilogue *e, float *y, int ldy, int columns, const Ahead *ahead) {
   vf acc[TILE_SIZE];
   UNROLL for (int i = 0; i < rows * vecs; i++) acc[i] = (vf){0};
   const float *w[WIDE_VECS];
   UNROLL for (int v = 0; v < vecs; v++) w[v] = panel_column(wp, s, column + v * VL);
+  Fetch fetch = fetch_ahead(rows, vecs, s, ahead, w, y + column, ldy);
   for (int outer = 0; outer < s->outer; outer++) {
     const float *xk = x + outer * s->x_outer;
     for (int inner = 0; inner < s->inner; inner++, xk += s->x_inner) {
       for (int k = 0; k < s->k; k++) {
         vf wv[WIDE_VECS];
         UNROLL for (int v = 0; v < vecs; v++) wv[v] = vf_load(w[v] + (size_t)k * DSN_PANEL);
+        fetch_on(vecs, &fetch);
         if (vecs == WIDE_VECS) UNROLL for (int v = 0; v < vecs; v++) __builtin_prefetch(w[v] + (size_t)(k + 32) * DSN_PANEL);
         UNROLL for (int r = 0; r < rows; r++) {
           const vf a = _mm512_set1_ps(xk[(size_t)r * ldx + k]); /* moved, never computed with: a pair may look like a NaN */
@@ -41,8 +43,8 @@ BF16 INLINE void pair_tile(const int rows, const int vecs, const PanelShape *s, 
 #define PAIR_TILE(ROWS, VECS)                                                                                               \
   BF16 static __attribute__((noinline)) void pair_tile_##ROWS##_##VECS(const PanelShape *s, const float *x, int ldx,        \
                                                                        const float *wp, int column, const Epilogue *e,     \
-                                                                       float *y, int ldy, int n) {                         \
-    pair_tile(ROWS, VECS, s, x, ldx, wp, column, e, y, ldy, n);                                                             \
+                                                                       float *y, int ldy, int n, const Ahead *ahead) {     \
+    pair_tile(ROWS, VECS, s, x, ldx, wp, column, e, y, ldy, n, ahead);                                                      \
   }
 EACH_TILE_ROW(PAIR_TILE, 1)
 EACH_TILE_ROW(PAIR_TILE, 2)

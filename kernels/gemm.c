@@ -101,6 +101,37 @@ INLINE const float *panel_column(const float *wp, const PanelShape *s, int colum
   return wp + (size_t)(column / DSN_PANEL) * s->panel_stride + column % DSN_PANEL;
 }
 
+/* What a tile fetches into the caches before it is needed: the lines that it will write, and a share of the weights that the next
+ * columns multiply with, from `offset` bytes on in each panel, `step` bytes for each k. Past the last columns the share is useless. */
+typedef struct {
+  ptrdiff_t offset;
+  int step;
+} Ahead;
+
+typedef struct {
+  const char *at[TILE_VECS];
+  int step;
+} Fetch;
+
+INLINE Fetch fetch_ahead(const int rows, const int vecs, const PanelShape *s, const Ahead *ahead, const float *const *w, const float *y,
+                         int ldy) {
+  Fetch f = {.step = ahead->step};
+  if (VL < DSN_PANEL || vecs > TILE_VECS) return f;
+  UNROLL for (int v = 0; v < vecs; v++) {
+    f.at[v] = (const char *)(w[v] + TILE_COLS / DSN_PANEL * s->panel_stride) + ahead->offset;
+    UNROLL for (int r = 0; r < rows; r++) __builtin_prefetch(y + (size_t)r * ldy + v * VL, 1);
+  }
+  return f;
+}
+
+INLINE void fetch_on(const int vecs, Fetch *f) {
+  if (VL < DSN_PANEL || vecs > TILE_VECS) return;
+  UNROLL for (int v = 0; v < vecs; v++) {
+    __builtin_prefetch(f->at[v], 0, 2);
+    f->at[v] += f->step;
+  }
+}
+
 /* What becomes of the accumulators: scale, shift, then add to what is there (accumulate) or activate. */
 typedef struct {
   const float *scale, *shift;
@@ -139,19 +170,19 @@ INLINE void finish_tile(const int rows, const int vecs, const vf *acc, const Epi
 }
 
 INLINE void gemm_tile(const int rows, const int vecs, const PanelShape *s, const float *x, int ldx, const float *wp, int column,
-                      const Epilogue *e, float *y, int ldy, int columns) {
+                      const Epilogue *e, float *y, int ldy, int columns, const Ahead *ahead) {
   vf acc[TILE_SIZE];
   UNROLL for (int i = 0; i < rows * vecs; i++) acc[i] = (vf){0};
   const float *w[WIDE_VECS];
   UNROLL for (int v = 0; v < vecs; v++) w[v] = panel_column(wp, s, column + v * VL);
-  UNROLL for (int r = 0; r < rows; r++) __builtin_prefetch(y + (size_t)r * ldy + column, 1);
-  if (vecs == 2) UNROLL for (int r = 0; r < rows; r++) __builtin_prefetch(y + (size_t)r * ldy + column + 16, 1);
+  Fetch fetch = fetch_ahead(rows, vecs, s, ahead, w, y + column, ldy);
   for (int outer = 0; outer < s->outer; outer++) {
     const float *xk = x + outer * s->x_outer;
     for (int inner = 0; inner < s->inner; inner++, xk += s->x_inner) {
       for (int k = 0; k < s->k; k++) {
         vf wv[WIDE_VECS];
         UNROLL for (int v = 0; v < vecs; v++) wv[v] = vf_load(w[v] + (size_t)k * DSN_PANEL);
+        fetch_on(vecs, &fetch);
         if (vecs == WIDE_VECS) UNROLL for (int v = 0; v < vecs; v++) __builtin_prefetch(w[v] + (size_t)(k + 32) * DSN_PANEL);
         UNROLL for (int r = 0; r < rows; r++) {
           const vf a = vf_splat(xk[(size_t)r * ldx + k]);
@@ -164,11 +195,12 @@ INLINE void gemm_tile(const int rows, const int vecs, const PanelShape *s, const
   finish_tile(rows, vecs, acc, e, y, ldy, column, columns);
 }
 
-typedef void (*TileFn)(const PanelShape *, const float *, int, const float *, int, const Epilogue *, float *, int, int);
+typedef void (*TileFn)(const PanelShape *, const float *, int, const float *, int, const Epilogue *, float *, int, int, const Ahead *);
 #define TILE(ROWS, VECS)                                                                                                    \
   static __attribute__((noinline)) void tile_##ROWS##_##VECS(const PanelShape *s, const float *x, int ldx, const float *wp, \
-                                                             int column, const Epilogue *e, float *y, int ldy, int n) {     \
-    gemm_tile(ROWS, VECS, s, x, ldx, wp, column, e, y, ldy, n);                                                             \
+                                                             int column, const Epilogue *e, float *y, int ldy, int n,       \
+                                                             const Ahead *ahead) {                                          \
+    gemm_tile(ROWS, VECS, s, x, ldx, wp, column, e, y, ldy, n, ahead);                                                      \
   }
 #if TILE_ROWS == 12
 #define EACH_TILE_ROW(F, V) F(1, V) F(2, V) F(3, V) F(4, V) F(5, V) F(6, V) F(7, V) F(8, V) F(9, V) F(10, V) F(11, V) F(12, V)
@@ -199,17 +231,21 @@ typedef struct {
 static void gemm_block(const Tiles *tiles, const PanelShape *s, const Block *b, const float *wp, int from, int to, const Epilogue *e,
                        float *y, int ldy) {
   const int tiles_of_line = ceil_div(b->rows, TILE_ROWS);
+  Ahead ahead = {0, DSN_PANEL * 4 / (b->lines * tiles_of_line)};
+  const ptrdiff_t share = (ptrdiff_t)s->outer * s->inner * s->k * ahead.step;
   int column = from;
   if (b->lines * b->rows == 1)
-    for (; column + WIDE_VECS * VL <= to; column += WIDE_VECS * VL) tiles->wide(s, b->x, 0, wp, column, e, y, 0, to);
+    for (; column + WIDE_VECS * VL <= to; column += WIDE_VECS * VL) tiles->wide(s, b->x, 0, wp, column, e, y, 0, to, &ahead);
   for (; column < to; column += TILE_COLS) {
     const int vecs = ceil_div(imin(TILE_COLS, to - column), VL);
     float *out = y;
+    ahead.offset = 0;
     for (int line = 0; line < b->lines; line++) {
       const float *x = b->x + line * b->line_step;
       for (int tile = 0, row = 0; tile < tiles_of_line; tile++) {
         const int rows = ceil_div(b->rows - row, tiles_of_line - tile);
-        tiles->of[vecs - 1][rows - 1](s, x + (size_t)row * b->ldx, b->ldx, wp, column, e, out, ldy, to);
+        tiles->of[vecs - 1][rows - 1](s, x + (size_t)row * b->ldx, b->ldx, wp, column, e, out, ldy, to, &ahead);
+        ahead.offset += share;
         row += rows;
         out += (size_t)rows * ldy;
       }
