@@ -21,7 +21,7 @@ export const DATA = {
       "images, so they are not to be compared digit by digit with those published for the original.",
     limits:
       "It knows photos of 32×32 pixels that one of the ten things fills. A larger photo is shrunk to that, and what shows something " +
-      "else gets one of the ten labels all the same. Most images of the data come from the Web as of 2008, with its bias; they are a " +
+      "else gets one of the ten labels all the same. The images come from the Web before 2009, with its bias; they are a " +
       "subset of Tiny Images, which its makers withdrew in 2020 for labels that CIFAR-10 does not have.",
     licence:
       "The authors of CIFAR-10 name no licence for its images and ask to cite the report above. None of them is in the file.",

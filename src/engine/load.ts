@@ -24,9 +24,9 @@ export async function readModel(place: string): Promise<ModelFile> {
 }
 
 /**
- * Loads a model file: its path, the name of one that comes with the package such as `cifar10` (both in Node; in a browser its URL), or
- * its bytes. Throws FormatError (not a model, broken, of a newer version),
- * BackendError (the device asked for is not there), UsageError (no such file), StorageError (it cannot be read).
+ * Loads a model file: in Node from a path or the name of a model that comes with the package, such as `cifar10`; in a browser from a
+ * URL; or from its bytes. Throws FormatError (not a model, broken, of a newer version), BackendError (the device asked for is not
+ * there), UsageError (no such file), StorageError (it cannot be read).
  */
 export async function load(
   model: string | Uint8Array,
