@@ -1,14 +1,16 @@
 /** The package as users get it: packed, installed into an empty project, used. Works on what is built, in the clone it runs in. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
+import { encode as encodePng } from "fast-png";
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
 import { encodeModel } from "../src/io/model-file.js";
+import { modelPath, shippedModels } from "../src/io/model-file-node.js";
 import { temporaryFolder } from "./data/support.js";
 import { bundle } from "./support/bundle.js";
 import { sampleModel } from "./support/model.js";
@@ -16,6 +18,13 @@ import { sampleModel } from "./support/model.js";
 const root = process.cwd();
 const built = existsSync(join(root, "package.json")) && existsSync(join(root, "dist/src/index.js"));
 const npm = { shell: process.platform === "win32" };
+
+/** A shirt, more or less: light on black, 28×28 pixels, grey. */
+function drawing(): Uint8Array {
+  const inside = (x: number, y: number) => (y > 3 && y < 25 && x > 8 && x < 19) || (y > 3 && y < 12 && x > 2 && x < 25);
+  const data = Uint8Array.from({ length: 28 * 28 }, (_, i) => (inside(i % 28, Math.floor(i / 28)) ? 200 : 0));
+  return encodePng({ data, width: 28, height: 28, channels: 1, depth: 8 });
+}
 
 /** A command's output; what it said where it fails. */
 async function run(command: string, args: string[], cwd: string, options: object = {}): Promise<string> {
@@ -62,6 +71,80 @@ describe("the package", { skip: built ? false : "run from the root of a built cl
     const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
     assert.equal(await run(process.execPath, ["use.js"], app), "5 function function\n");
     assert.equal(await run("npx", ["--no-install", "dsnet", "--version"], app, npm), `${version}\n`);
+  });
+
+  it("takes a model that lies in its folder of models by name, in every verb and in load", async (t) => {
+    if (offline) return t.skip(offline);
+    const models = join(installed, "models");
+    const model = join(models, "sample.safetensors");
+    const before = existsSync(models);
+    mkdirSync(models, { recursive: true });
+    t.after(() => rmSync(before ? model : models, { recursive: true }));
+    const bytes = encodeModel(await sampleModel());
+    writeFileSync(model, bytes);
+    writeFileSync(join(app, "drawn.png"), drawing());
+    writeFileSync(join(app, "sample"), "no model");
+    const dsnet = (...args: string[]) => run(process.execPath, [join(installed, "dist/src/cli/main.js"), ...args], app);
+    const predicted = async (name: string) => {
+      const { ms: _, ...rest } = JSON.parse(await dsnet("predict", "drawn.png", "--model", name, "--json"));
+      return rest;
+    };
+    const byName = await predicted("sample");
+    assert.equal(byName.labels.length, 5);
+    assert.deepEqual(byName, await predicted(model));
+    assert.match(await dsnet("inspect", "sample"), /^ds_mbnet_28: /);
+    assert.equal(JSON.parse(await dsnet("benchmark", "sample", "--rounds", "1", "--json")).model, "sample");
+    await dsnet("export", "sample", "-o", "copy.safetensors");
+    assert.deepEqual(new Uint8Array(readFileSync(join(app, "copy.safetensors"))), bytes);
+    assert.match(await dsnet("predict", "--help"), /model file, or one that comes with dsnet: .*sample/);
+
+    const refusals: [args: string[], reason: RegExp][] = [
+      [
+        ["predict", "drawn.png", "--model", "smaple"],
+        /There is no model smaple: expected a file's path, or one of .*sample/,
+      ],
+      [["predict", "drawn.png", "--model", "./sample"], /ERR_FORMAT\]: \.\/sample: /],
+      [["predict", "drawn.png", "--model", "sample.safetensors"], /There is no file sample\.safetensors/],
+      [["val", "smaple", "--data", "mnist"], /There is no model smaple/],
+      [["inspect", "smaple"], /expected a model file or one of .*sample, ds_mbnet, /],
+      [["benchmark", "smaple"], /expected a model file or one of .*sample, ds_mbnet, /],
+      [["export", "sample", "-o", model], /expected another file than the model/],
+      [["calibrate", "sample", "--data", "mnist"], /output: expected a file to write, sample comes with dsnet/],
+    ];
+    for (const [args, reason] of refusals) await assert.rejects(dsnet(...args), reason);
+
+    writeFileSync(
+      join(app, "named.js"),
+      `import { load } from "dsnet";
+      const network = await load("sample");
+      const [{ labels }] = await network.classify("drawn.png");
+      network.dispose();
+      console.log(labels[0].label);`,
+    );
+    assert.equal(await run(process.execPath, ["named.js"], app), `${byName.labels[0].label}\n`);
+  });
+
+  it("brings the shipped models, each with its card, and predicts with them", async (t) => {
+    if (offline) return t.skip(offline);
+    if (shippedModels().length === 0) return t.skip("no model is shipped yet");
+    writeFileSync(join(app, "drawn.png"), drawing());
+    for (const name of shippedModels()) {
+      for (const file of [`${name}.safetensors`, `${name}.md`]) {
+        assert.deepEqual(
+          readFileSync(join(installed, "models", file)),
+          readFileSync(join(modelPath(name), "..", file)),
+        );
+      }
+      const output = await run(
+        "npx",
+        ["--no-install", "dsnet", "predict", "drawn.png", "--model", name, "--json"],
+        app,
+        npm,
+      );
+      const { labels, route } = JSON.parse(output);
+      assert.equal(labels.length, 5);
+      assert.equal(route.length, 1);
+    }
   });
 
   it("has types that a strict user of the browser's types compiles against", async (t) => {

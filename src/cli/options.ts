@@ -1,8 +1,15 @@
 /** Flags that several verbs have. */
 import { InvalidArgumentError, Option } from "commander";
+import { shippedModels } from "../io/model-file-node.js";
 import type { TrainConfig } from "../train/config.js";
 
 export type Device = TrainConfig["device"];
+
+/** What a verb says that it takes: a file, or one of the models that come with dsnet. */
+export function modelHelp(): string {
+  const names = shippedModels();
+  return names.length === 0 ? "model file" : `model file, or one that comes with dsnet: ${names.join(", ")}`;
+}
 
 /** Parser of a flag that takes a whole number. */
 export function whole(min: number): (text: string) => number {

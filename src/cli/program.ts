@@ -25,7 +25,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
     load: () => import("./commands/benchmark.js"),
   },
   import: { about: "Convert a published checkpoint into a model file", load: () => import("./commands/import.js") },
-  export: { about: "Write one width as a model of its own, or ONNX", load: () => import("./commands/export.js") },
+  export: { about: "Write a model to hand on: whole, one width, or ONNX", load: () => import("./commands/export.js") },
   inspect: { about: "Show a model's stages, widths and costs", load: () => import("./commands/inspect.js") },
   checks: {
     about: "Show which backend runs here, and why not a better one",

@@ -18,21 +18,22 @@ export interface LoadOptions {
   precision?: "auto" | Precision;
 }
 
-/** A model file from a path (browser: URL). */
+/** A model file from a path or the name of a shipped model (browser: URL). */
 export async function readModel(place: string): Promise<ModelFile> {
-  return decodeModel(await source.read(place), place);
+  return decodeModel(await source.readModel(place), place);
 }
 
 /**
- * Loads a model file: a path (browser: URL) or its bytes. Throws FormatError (not a model, broken, of a newer version),
- * BackendError (the device asked for is not there), UsageError (no such file), StorageError (it cannot be read).
+ * Loads a model file: in Node from a path or the name of a model that comes with the package, such as `cifar10`; in a browser from a
+ * URL; or from its bytes. Throws FormatError (not a model, broken, of a newer version), BackendError (the device asked for is not
+ * there), UsageError (no such file), StorageError (it cannot be read).
  */
 export async function load(
   model: string | Uint8Array,
   { precision: asked = "auto", ...options }: LoadOptions = {},
 ): Promise<Network> {
   if (typeof model !== "string" && !(model instanceof Uint8Array)) {
-    throw new UsageError("load: expected the path of a model file or its bytes");
+    throw new UsageError("load: expected the path or name of a model, or its bytes");
   }
   const file = typeof model === "string" ? await readModel(model) : decodeModel(model);
   const precision = asked === "auto" ? "fp32" : asked;

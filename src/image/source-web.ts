@@ -4,12 +4,15 @@ import { toChannels } from "./pixels.js";
 import { fromRaw } from "./raw.js";
 import type { Source } from "./source.js";
 
+async function read(place: string): Promise<Uint8Array> {
+  const response = await fetch(place);
+  if (!response.ok) throw new StorageError(`${place}: expected the file, got HTTP status ${response.status}`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
 export const source: Source = {
-  async read(place) {
-    const response = await fetch(place);
-    if (!response.ok) throw new StorageError(`${place}: expected the file, got HTTP status ${response.status}`);
-    return new Uint8Array(await response.arrayBuffer());
-  },
+  read,
+  readModel: read,
 
   async inflate(pieces, limit) {
     const out = new Uint8Array(limit);

@@ -7,6 +7,12 @@ export function float32Tensor(shape: number[], values: Float32Array): StoredTens
   return { dtype: "F32", shape, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
 }
 
+/** `values` as a tensor of fp16, each rounded to nearest even: beyond 65,504 and half a step to an infinity. A NaN stays NaN. */
+export function float16Tensor(shape: number[], values: Float32Array): StoredTensor {
+  const halves = Uint16Array.from(new Uint32Array(values.buffer, values.byteOffset, values.length), singleToHalf);
+  return { dtype: "F16", shape, data: new Uint8Array(halves.buffer) };
+}
+
 /**
  * The elements of an F32, F16, BF16 or F64 tensor.
  * F32 keeps every bit, and is a view where the file's alignment allows; F16 and BF16 are exact, F64 rounds to nearest.
@@ -51,4 +57,20 @@ function halfToSingle(half: number): number {
   // A subnormal half is a normal single: shift the leading one into its place.
   const shift = Math.clz32(mantissa) - 21;
   return sign | ((113 - shift) << 23) | (((mantissa << shift) & 0x3ff) << 13);
+}
+
+function singleToHalf(single: number): number {
+  const sign = (single >>> 16) & 0x8000;
+  const exponent = (single >>> 23) & 255;
+  const mantissa = single & 0x7fffff;
+  if (exponent === 255 && mantissa > 0) return sign | 0x7c00 | (mantissa >> 13 || 0x200);
+  if (exponent > 142) return sign | 0x7c00; // 2^16 or more
+  if (exponent > 112) return sign | shiftedToEven(((exponent - 112) << 23) | mantissa, 13); // a carry enters the exponent
+  // Counts steps of 2^-24; what lies below half of one is 0.
+  return exponent < 102 ? sign : sign | shiftedToEven(0x800000 | mantissa, 126 - exponent);
+}
+
+/** `value / 2^bits`, rounded to nearest even. */
+function shiftedToEven(value: number, bits: number): number {
+  return (value + (1 << (bits - 1)) - 1 + ((value >> bits) & 1)) >> bits;
 }

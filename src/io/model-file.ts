@@ -66,7 +66,7 @@ export interface ModelFile {
   /** Kernel build (target and instruction set) whose bits these are. */
   kernelBuild?: string;
   /**
-   * All F32. Parameters and statistics under the names of the published checkpoints, convolution weights OIHW. The
+   * F32, F16 or BF16. Parameters and statistics under the names of the published checkpoints, convolution weights OIHW. The
    * checkpoint of a run also has `optimizer.<name>` (momentum) and `ema.<name>` (teacher).
    */
   tensors: Map<string, StoredTensor>;
@@ -166,7 +166,9 @@ function decodeContent(metadata: Map<string, string>, tensors: Map<string, Store
     if (!metadata.has(key)) throw new FormatError(`The model file's metadata lacks "${key}".`);
   }
   for (const [name, { dtype }] of tensors) {
-    if (dtype !== "F32") throw new FormatError(`Expected all tensors as F32, ${quote(name)} is ${dtype}.`);
+    if (!["F32", "F16", "BF16"].includes(dtype)) {
+      throw new FormatError(`Expected all tensors as F32, F16 or BF16, ${quote(name)} is ${dtype}.`);
+    }
   }
   const file: ModelFile = {
     model: parse("model", REQUIRED.model, metadata),

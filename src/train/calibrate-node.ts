@@ -7,6 +7,7 @@ import { UsageError } from "../errors.js";
 import { measureCalibration } from "../evaluate/calibrate.js";
 import { writeFileAtomic } from "../io/files-node.js";
 import { type CalibrationPoint, encodeModel } from "../io/model-file.js";
+import { modelPath } from "../io/model-file-node.js";
 import type { Supernet } from "../models/build.js";
 import { type LabelledOptions, withLabelled } from "./labelled-node.js";
 
@@ -31,6 +32,9 @@ export interface CalibrateResult {
  */
 export async function calibrate(model: string, options: CalibrateOptions): Promise<CalibrateResult> {
   const { output = model } = options;
+  if (output === model && modelPath(model) !== model) {
+    throw new UsageError(`output: expected a file to write, ${model} comes with dsnet and is left as it is`);
+  }
   return withLabelled(model, options, async ({ file, net, backend, span, loader }) => {
     if (file.candidates.length === 0) {
       throw new UsageError(`${model}: expected a model with a trained gate, there is nothing to calibrate`);

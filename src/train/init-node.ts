@@ -2,8 +2,8 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Backend } from "../backend/backend.js";
 import { FormatError, UsageError } from "../errors.js";
-import { readBytes } from "../io/files-node.js";
 import { checkTensors, decodeModel, isModel, type ModelFile, selectTensors } from "../io/model-file.js";
+import { readModelBytes } from "../io/model-file-node.js";
 import { naming } from "../io/place.js";
 import type { StoredTensor } from "../io/safetensors.js";
 import { readCheckpoint } from "../io/torch/checkpoint.js";
@@ -36,7 +36,7 @@ interface Target {
  * of another table), FormatError (neither, broken, or its tensors fit no width; it names them), StorageError.
  */
 export async function openInit(path: string, target: Target): Promise<Init> {
-  const bytes = await readBytes(path);
+  const bytes = await readModelBytes(path);
   return naming(path, () => {
     if (isModel(bytes)) return fromModel(path, decodeModel(bytes), target);
     const { weights } = naming("neither a model of dsnet nor a checkpoint", () => readCheckpoint(bytes));

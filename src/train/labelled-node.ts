@@ -68,7 +68,7 @@ export async function withLabelled<T>(
   const channels = net.spec.input.channels;
   const opened = await openData(data, { channels, ...(options.onWarning && { onWarning: options.onWarning }) });
   const dataset = opened[split];
-  if (dataset.classNames.join("\n") !== file.classes.join("\n")) {
+  if (!fits(dataset.classNames, file.classes)) {
     throw new DataError(
       `${data}: expected the model's classes (${short(file.classes)}), got ${short(dataset.classNames)}`,
     );
@@ -84,6 +84,12 @@ export async function withLabelled<T>(
     await loader.close();
     backend?.dispose();
   }
+}
+
+/** Data without names (IDX) numbers its classes, which says only how many there are: a model may have named them. */
+function fits(data: readonly string[], model: readonly string[]): boolean {
+  if (data.length !== model.length) return false;
+  return data.every((name, i) => name === model[i]) || data.every((name, i) => name === String(i));
 }
 
 function short(names: readonly string[]): string {

@@ -11,7 +11,7 @@ import type { Evaluation } from "../../src/evaluate/evaluate.js";
 import { decodeModel, encodeModel } from "../../src/io/model-file.js";
 import { modelSpec } from "../../src/models/registry.js";
 import type { CalibrateResult } from "../../src/train/index.js";
-import { idxImages, idxLabels, png, temporaryFolder, writeTree } from "../data/support.js";
+import { idxImages, idxLabels, imageTree, png, temporaryFolder, writeTree } from "../data/support.js";
 import { sampleModel } from "../support/model.js";
 import { fileOf } from "../support/slices.js";
 
@@ -118,17 +118,34 @@ describe("dsnet calibrate", () => {
     assert.ok(calibration!.length > 1 && calibration!.every(({ shares }) => shares === undefined));
   });
 
+  it("takes images whose classes are numbered for a model that names as many", async () => {
+    const named = at("named.safetensors");
+    const output = at("calibrated.safetensors");
+    writeFileSync(named, encodeModel({ ...sample, classes: sample.classes.map((name) => `class ${name}`) }));
+    const { status, stderr } = await dsnet("calibrate", named, "--data", data, "-o", output, ...one);
+    assert.deepEqual([status, stderr], [0, ""]);
+    const { classes, calibration } = decodeModel(new Uint8Array(readFileSync(output)));
+    assert.equal(classes[3], "class 3");
+    assert.deepEqual(calibration, decodeModel(new Uint8Array(readFileSync(model))).calibration);
+  });
+
   it("refuses a model without a gate and other classes, and leaves the file alone", async () => {
     const gateless = at("gateless.safetensors");
-    const foreign = at("foreign.safetensors");
     writeFileSync(gateless, encodeModel({ ...sample, candidates: [] }));
-    writeFileSync(foreign, encodeModel({ ...sample, classes: sample.classes.map((name) => `${name}?`) }));
-    for (const [file, reason] of [
-      [gateless, /expected a model with a trained gate/],
-      [foreign, /expected the model's classes/],
+    const fewer = writeTree(at("fewer"), {
+      "train-images-idx3-ubyte": idxImages(9, 28, 28),
+      "train-labels-idx1-ubyte": idxLabels([0, 1, 2, 3, 4, 5, 6, 7, 8]),
+      "t10k-images-idx3-ubyte": idxImages(1, 28, 28),
+      "t10k-labels-idx1-ubyte": idxLabels([0]),
+    });
+    const names = sample.classes.map((name) => `class ${name}`);
+    for (const [file, images, reason] of [
+      [gateless, data, /expected a model with a trained gate/],
+      [model, fewer, /expected the model's classes \(10: .*got 9: /],
+      [model, writeTree(at("photos"), imageTree(names)), /expected the model's classes \(10: .*got 10: class 0/],
     ] as const) {
       const before = readFileSync(file);
-      const { status, stdout, stderr } = await dsnet("calibrate", file, "--data", data);
+      const { status, stdout, stderr } = await dsnet("calibrate", file, "--data", images);
       assert.notEqual(status, 0);
       assert.equal(stdout, "");
       assert.match(stderr, reason);

@@ -5,6 +5,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
+import { withHalfWeights } from "../../src/io/compact.js";
 import { decodeModel, encodeModel } from "../../src/io/model-file.js";
 import { sliceModel } from "../../src/models/slice.js";
 import { encodeOnnx } from "../../src/onnx/encode-node.js";
@@ -62,6 +63,30 @@ describe("dsnet export", { concurrency: 4 }, () => {
     assert.ok(sizes[0]! < sizes[1]! / 2, String(sizes));
   });
 
+  it("writes the whole model, without what only training needs", async () => {
+    const checkpoint = at("checkpoint.safetensors");
+    const tensors = new Map(sample.tensors);
+    for (const [name, tensor] of sample.tensors) tensors.set(`ema.${name}`, tensor);
+    writeFileSync(checkpoint, encodeModel({ ...sample, tensors, training: { stage: "gate", epoch: 1, step: 2 } }));
+    const output = at("whole.safetensors");
+    const { status, stdout, stderr } = await dsnet(checkpoint, "-o", output);
+    assert.deepEqual([status, stderr], [0, ""]);
+    assert.match(stdout, /^model {7}ds_mbnet_28\nparameters {2}[\d,]+ to [\d,]+\nMAdds {7}393 k to 4\.80 M\n/);
+    assert.deepEqual(readFileSync(output), readFileSync(model));
+  });
+
+  it("stores weights in fp16, of the whole model or of a width", async () => {
+    const output = at("half.safetensors");
+    for (const [file, args] of [
+      [sample, []],
+      [sliceModel(sample, 2), ["--width", "2"]],
+    ] as const) {
+      const { status, stderr } = await dsnet(model, "--fp16", ...args, "-o", output);
+      assert.deepEqual([status, stderr], [0, ""]);
+      assert.deepEqual(new Uint8Array(readFileSync(output)), encodeModel(withHalfWeights(file)));
+    }
+  });
+
   it("writes ONNX: one width, or all with the gate, and says what it is", async () => {
     const narrow = at("narrow.onnx");
     const one = await dsnet(model, "--onnx", "--width", "2", "-o", narrow);
@@ -86,7 +111,12 @@ describe("dsnet export", { concurrency: 4 }, () => {
       2,
       /ERR_USAGE\]: route: expected a width for each of the 1 gates, got 2/,
     ],
-    ["no width", [model], 2, /ERR_USAGE\]: --width: expected the width to write/],
+    [
+      "ONNX in fp16",
+      [model, "--onnx", "--fp16"],
+      2,
+      /ERR_USAGE\]: option '--onnx' cannot be used with option '--fp16'/,
+    ],
     ["ONNX with a gate that may choose a width not measured", [partly, "--onnx"], 1, /ERR_UNCALIBRATED\]: width 1 has/],
     [
       "ONNX of many widths without a gate",

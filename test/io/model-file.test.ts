@@ -127,13 +127,38 @@ describe("a model file", () => {
     });
   }
 
-  it("with a tensor that is not F32 is refused, in reading and in writing", () => {
-    const { metadata, tensors } = readSafetensors(encodeModel(sample()));
-    tensors.set("x", { dtype: "F16", shape: [1], data: new Uint8Array(2) });
-    const message = /"x" is F16/;
-    assert.throws(() => decodeModel(writeSafetensors(tensors, metadata)), { code: "ERR_FORMAT", message });
-    assert.throws(() => encodeModel({ ...sample(), tensors }), { code: "ERR_FORMAT", message });
-  });
+  for (const dtype of ["F16", "BF16"] as const) {
+    it(`with a tensor of ${dtype} reads back as it was written`, () => {
+      const tensor = { dtype, shape: [3], data: Uint8Array.of(0, 60, 1, 124, 255, 255) };
+      const read = decodeModel(encodeModel({ ...sample(), tensors: new Map([["x", tensor]]) }));
+      assert.deepEqual(read.tensors.get("x"), tensor);
+    });
+
+    it(`with a tensor of ${dtype} that lacks a byte is refused`, () => {
+      const bytes = encodeModel({
+        ...sample(),
+        tensors: new Map([["x", { dtype, shape: [3], data: new Uint8Array(6) }]]),
+      });
+      const text = Buffer.from(bytes.subarray(0, bytes.length - 1));
+      assert.throws(() => decodeModel(text), { code: "ERR_FORMAT", message: /^MetadataIncompleteBuffer/ });
+      const other = Buffer.from(bytes.slice());
+      other.write("[4]", other.indexOf('"shape":[3]') + 8);
+      assert.throws(() => decodeModel(other), {
+        code: "ERR_FORMAT",
+        message: /^TensorInvalidInfo.*needs 8 bytes and has 6/,
+      });
+    });
+  }
+
+  for (const dtype of ["F64", "I64", "F8_E4M3"] as const) {
+    it(`with a tensor of ${dtype} is refused, in reading and in writing`, () => {
+      const { metadata, tensors } = readSafetensors(encodeModel(sample()));
+      tensors.set("x", { dtype, shape: [8], data: new Uint8Array(dtype === "F8_E4M3" ? 8 : 64) });
+      const message = RegExp(`Expected all tensors as F32, F16 or BF16, "x" is ${dtype}`);
+      assert.throws(() => decodeModel(writeSafetensors(tensors, metadata)), { code: "ERR_FORMAT", message });
+      assert.throws(() => encodeModel({ ...sample(), tensors }), { code: "ERR_FORMAT", message });
+    });
+  }
 
   it("is never written so that it cannot be read", () => {
     assert.throws(() => encodeModel({ ...sample(), candidates: [2, 1] }), { code: "ERR_FORMAT", message: /ascending/ });

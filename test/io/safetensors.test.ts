@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { FormatError } from "../../src/errors.js";
-import { asFloat32, float32Tensor } from "../../src/io/float32.js";
+import { asFloat32, float16Tensor, float32Tensor } from "../../src/io/float32.js";
 import { DTYPES, type Dtype, readSafetensors, type StoredTensor, writeSafetensors } from "../../src/io/safetensors.js";
 import { lacks, parityRoot } from "../support/parity.js";
 import { craft, entry } from "./craft.js";
@@ -486,5 +486,34 @@ describe("asFloat32", () => {
 
   it("refuses integers", () => {
     assert.throws(() => asFloat32({ dtype: "I64", shape: [1], data: zeros(8) }), { code: "ERR_FORMAT" });
+  });
+});
+
+describe("float16Tensor", () => {
+  const halfBits = (values: Float32Array) => new Uint16Array(float16Tensor([values.length], values).data.buffer);
+  const halves = Uint16Array.from({ length: 65536 }, (_, i) => i);
+  const singles = asFloat32({ dtype: "F16", shape: [65536], data: new Uint8Array(halves.buffer) });
+
+  it("gives all 65,536 halves back, NaN payloads too", () => {
+    assert.deepEqual(halfBits(singles), halves);
+  });
+
+  it("rounds to nearest even: around every middle of two neighbours, of either sign", () => {
+    for (let half = 0; half < 0x7c00; half++) {
+      // What follows the largest half would be 2^16 if there were one more; there it becomes an infinity.
+      const [low, high] = [singles[half]!, half === 0x7bff ? 65536 : singles[half + 1]!];
+      const middle = (low + high) / 2; // exact in a float: 12 bits
+      const bits = new Uint32Array(Float32Array.of(middle).buffer)[0]!;
+      const near = new Float32Array(Uint32Array.of(bits - 1, bits, bits + 1).buffer);
+      const even = half % 2 === 0 ? half : half + 1;
+      assert.deepEqual([...halfBits(near)], [half, even, half + 1], `${middle}`);
+      const opposite = halfBits(near.map((x) => -x));
+      assert.deepEqual([...opposite], [half | 0x8000, even | 0x8000, (half + 1) | 0x8000], `${-middle}`);
+    }
+  });
+
+  it("keeps NaN a NaN, and what is out of range goes to 0 or infinity", () => {
+    const bits = Uint32Array.of(0x7f800001, 0xffc00000, 0x00000001, 0x80000001, 0x32ffffff, 0x7f7fffff, 0xff7fffff);
+    assert.deepEqual([...halfBits(new Float32Array(bits.buffer))], [0x7e00, 0xfe00, 0, 0x8000, 0, 0x7c00, 0xfc00]);
   });
 });

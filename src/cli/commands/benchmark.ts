@@ -8,7 +8,7 @@ import { UsageError } from "../../errors.js";
 import { type Benchmark, benchmark } from "../../evaluate/benchmark.js";
 import { writeFileAtomic } from "../../io/files-node.js";
 import { type ModelFile, selectTensors } from "../../io/model-file.js";
-import { readModelFile } from "../../io/model-file-node.js";
+import { modelPath, readModelFile, shippedModels } from "../../io/model-file-node.js";
 import { build } from "../../models/build.js";
 import { networkOf } from "../../models/file.js";
 import { listModels, modelSpec } from "../../models/registry.js";
@@ -20,6 +20,7 @@ import {
   type FixedWidth,
   fixedWidth,
   jsonOption,
+  modelHelp,
   precisionOption,
   whole,
 } from "../options.js";
@@ -41,7 +42,7 @@ interface Options {
 
 export function define(command: Command): void {
   command
-    .argument("<model>", "model file, or name in the registry: random weights then")
+    .argument("<model>", `${modelHelp()}; or a name in the registry: random weights then`)
     .option("--batch <n>", "images a call", whole(1), 1)
     .option("--rounds <n>", "samples of each row", whole(1), 50)
     .option("--layers [width]", "also every layer at a width: its number, smallest or largest (default)", fixedWidth)
@@ -101,8 +102,9 @@ Examples:
 /** Null for a name in the registry. */
 async function modelFile(model: string): Promise<ModelFile | null> {
   if (listModels().includes(model)) return null;
-  if (existsSync(model)) return readModelFile(model);
-  throw new UsageError(`expected a model file or one of ${listModels().join(", ")}; there is no file ${model}`);
+  if (existsSync(modelPath(model))) return readModelFile(model);
+  const names = [...shippedModels(), ...listModels()].join(", ");
+  throw new UsageError(`expected a model file or one of ${names}; there is no file ${model}`);
 }
 
 const slotOf = (width: FixedWidth | true) => (width === true ? "largest" : width === "smallest" ? 0 : width);

@@ -1,7 +1,7 @@
 /** `dsnet calibrate`: the table that budgets are kept by, measured on labelled images and stored in the model file. */
 import { type Command, Option } from "commander";
 import { type CalibrateResult, calibrate } from "../../train/index.js";
-import { type Device, deviceOption, jsonOption, threadsOption, whole } from "../options.js";
+import { type Device, deviceOption, jsonOption, modelHelp, threadsOption, whole } from "../options.js";
 import { printable, table } from "../table.js";
 import { Terminal } from "../terminal.js";
 import { formatCount, formatMadds } from "../units.js";
@@ -18,10 +18,10 @@ interface Options {
 
 export function define(command: Command): void {
   command
-    .argument("<model>", "model file with a trained gate")
+    .argument("<model>", `${modelHelp()}; with a trained gate`)
     .requiredOption("--data <path>", "folder or archive with the images, or mnist")
     .addOption(new Option("--split <name>", "which part of the data").choices(["val", "train"]).default("val"))
-    .option("-o, --output <file>", "model file to write; default: the model itself")
+    .option("-o, --output <file>", "model file to write; default: the model itself, unless it comes with dsnet")
     .option("--batch-size <n>", "images a step", whole(1), 128)
     .addOption(deviceOption())
     .addOption(threadsOption())

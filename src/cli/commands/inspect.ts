@@ -3,7 +3,8 @@ import { existsSync } from "node:fs";
 import { type Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../../errors.js";
 import { describeModel, listModels, type ModelDescription, type ModelSummary } from "../../index.js";
-import { jsonOption } from "../options.js";
+import { modelPath, shippedModels } from "../../io/model-file-node.js";
+import { jsonOption, modelHelp } from "../options.js";
 import { table } from "../table.js";
 import { Terminal } from "../terminal.js";
 import { formatCount, formatMadds } from "../units.js";
@@ -20,7 +21,7 @@ const left = (title: string) => ({ title });
 
 export function define(command: Command): void {
   command
-    .argument("[model]", "model file, or name in the registry")
+    .argument("[model]", `${modelHelp()}; or a name in the registry`)
     .option("--list", "list the registry")
     .option("--layers [width]", "every layer at a width: its number or largest (default)", layersWidth)
     .addOption(jsonOption())
@@ -44,9 +45,10 @@ Examples:
         terminal.print(listTable(models, heading));
         return;
       }
-      const names = listModels().map(({ name }) => name);
-      if (!names.includes(model) && !existsSync(model)) {
-        throw new UsageError(`expected a model file or one of ${names.join(", ")}; there is no file ${model}`);
+      const registry = listModels().map(({ name }) => name);
+      if (!registry.includes(model) && !existsSync(modelPath(model))) {
+        const names = [...shippedModels(), ...registry].join(", ");
+        throw new UsageError(`expected a model file or one of ${names}; there is no file ${model}`);
       }
       const description = await describeModel(
         model,

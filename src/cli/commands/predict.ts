@@ -10,6 +10,7 @@ import {
   type FixedWidth,
   fixedWidth,
   jsonOption,
+  modelHelp,
   precisionOption,
   threadsOption,
   whole,
@@ -37,7 +38,7 @@ export interface Prediction extends Classification {
 export function define(command: Command): void {
   command
     .argument("<image...>", "PNG or JPEG files")
-    .requiredOption("--model <file>", "model file")
+    .requiredOption("--model <file>", modelHelp())
     .addOption(
       new Option(
         "--width <k>",
@@ -68,7 +69,7 @@ With --json one line an image. The first --budget-ms on a device measures it, fo
 The exit code is 1 when any image could not be read.
 
 Examples:
-  dsnet predict cat.jpg dog.png --model cifar10.safetensors
+  dsnet predict cat.jpg dog.png --model cifar10
   dsnet predict *.png --model runs/demo/best.safetensors --budget-madds 12e6 --json`,
     )
     .action(async (files: string[], { model, device, precision, threads, json, ...choice }: Options) => {

@@ -3,7 +3,7 @@ import { type Command, Option } from "commander";
 import type { Precision } from "../../backend/backend.js";
 import { formatEvaluation } from "../../evaluate/table.js";
 import { val } from "../../train/index.js";
-import { type Device, deviceOption, jsonOption, precisionOption, threadsOption, whole } from "../options.js";
+import { type Device, deviceOption, jsonOption, modelHelp, precisionOption, threadsOption, whole } from "../options.js";
 import { Terminal } from "../terminal.js";
 
 interface Options {
@@ -19,7 +19,7 @@ interface Options {
 
 export function define(command: Command): void {
   command
-    .argument("<model>", "model file")
+    .argument("<model>", modelHelp())
     .requiredOption("--data <path>", "folder or archive with the images, or mnist")
     .addOption(new Option("--split <name>", "which part of the data").choices(["val", "train"]).default("val"))
     .option("--batch-size <n>", "images a step", whole(1), 128)
@@ -37,7 +37,7 @@ cascade; with paired 95 % intervals.
 Examples:
   dsnet val runs/demo/best.safetensors --data mnist
   dsnet val runs/ds_resnet/best.safetensors --data cifar-10-binary.tar.gz --routes 200
-  dsnet val cifar10.safetensors --data cifar-10-binary.tar.gz --json > table.json`,
+  dsnet val cifar10 --data cifar-10-binary.tar.gz --json > table.json`,
     )
     .action(async (model: string, { json, ...options }: Options) => {
       const terminal = new Terminal({ json });
