@@ -70,7 +70,7 @@ describe("the profile of a training", () => {
     // What lies before the gate runs once for all passes: up to the attention in front of it.
     const gate = `${net.gates[0]!.name}.conv_expand`;
     const cost = (route: Parameters<typeof layerCosts>[1], kind: string) => {
-      const layers = layerCosts(net, route);
+      const layers = layerCosts(net, route, true);
       const first = layers.findIndex(({ name }) => name === gate) + 1;
       assert.ok(first > 0, `no layer ${gate}`);
       const of = (some: typeof layers) => batch * sum(some.filter((l) => l.kind === kind).map((l) => l.madds));
@@ -88,7 +88,8 @@ describe("the profile of a training", () => {
       // No image needs a gradient.
       assert.equal(madds(`${name}, dx`), kind === "conv" ? forward - stem : forward);
     }
-    const teacher = (["conv", "depthwise"] as const).map((kind) => cost(topSlot(net), kind));
+    // The teacher's plan runs the slimming head too.
+    const teacher = ["conv", "depthwise", "gate"].map((kind) => cost(topSlot(net), kind));
     assert.equal(madds("teacher, forward"), sum(teacher.map(({ head, tail }) => head + tail)));
   });
 
