@@ -1,28 +1,13 @@
 """PyTorch, traced, frozen and optimized for inference: THREADS. The protocol is serve.mjs's."""
 
 import json
-import struct
 import sys
 import time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-
-
-def read_safetensors(path):
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-        data = file.read()
-    metadata = header.pop("__metadata__")
-    types = {"F32": np.float32, "I64": np.int64}
-    tensors = {}
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        values = np.frombuffer(data[begin:end], types[entry["dtype"]]).reshape(entry["shape"])
-        tensors[name] = torch.from_numpy(values.copy())
-    return metadata, tensors
+from serve import answer, read_safetensors
 
 
 class Graph(torch.nn.Module):
@@ -101,10 +86,4 @@ def check(request):
 
 torch.set_num_threads(int(sys.argv[1]))
 torch.set_grad_enabled(False)
-for line in sys.stdin:
-    request = json.loads(line)
-    try:
-        answer = {"load": load, "run": run, "check": check}[request["op"]](request)
-    except Exception as error:
-        answer = {"error": str(error)}
-    print(json.dumps(answer), flush=True)
+answer({"load": load, "run": run, "check": check})

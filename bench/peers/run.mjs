@@ -4,14 +4,25 @@
  * Every runtime is a process of its own that lives through the run. They take turns in shuffled order, one call at a time, so that
  * whatever disturbs the machine disturbs all; ratios are taken inside one run. All outputs are compared before anything is timed.
  */
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, loadavg, platform, release, tmpdir, totalmem } from "node:os";
+import { platform, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { table } from "../../dist/src/cli/table.js";
-import { Philox } from "../../dist/src/random/philox.js";
+import {
+  findTorch,
+  median,
+  NO_TORCH,
+  progress,
+  readFlags,
+  refuse,
+  resultText,
+  shuffled,
+  title,
+  watchMachine,
+  wholeNumbers,
+} from "./harness.mjs";
 import { IMAGES, writeNets } from "./nets.mjs";
 import { Worker } from "./worker.mjs";
 
@@ -31,33 +42,9 @@ const HELP = `npm run bench:peers -- [options]
 Times are per image: a round makes one call to warm up and two that count. With 1 and 2 threads a second part measures what the
 second thread gains, back to back and for single calls after the threads fell asleep.`;
 
-function refuse(message) {
-  console.error(message);
-  process.exit(2);
-}
-function readFlags() {
-  const text = (value) => ({ type: "string", default: value });
-  const no = { type: "boolean", default: false };
-  const options = { threads: text("1,2"), batch: text("1"), only: text(""), visits: text("20"), json: no, help: no };
-  try {
-    return parseArgs({ options }).values;
-  } catch (error) {
-    return refuse(error.message);
-  }
-}
-const flags = readFlags();
-if (flags.help) {
-  console.log(HELP);
-  process.exit(0);
-}
-function numbers(name) {
-  const list = flags[name].split(",").map(Number);
-  if (list.some((number) => !Number.isInteger(number) || number < 1)) {
-    refuse(`--${name}: expected whole numbers above 0, got ${flags[name]}`);
-  }
-  return list;
-}
-const [threadCounts, batches, [visits]] = [numbers("threads"), numbers("batch"), numbers("visits")];
+const text = (value) => ({ type: "string", default: value });
+const flags = readFlags(HELP, { threads: text("1,2"), batch: text("1"), only: text(""), visits: text("20") });
+const [threadCounts, batches, [visits]] = ["threads", "batch", "visits"].map((name) => wholeNumbers(flags, name));
 if (batches.some((batch) => IMAGES % batch !== 0)) {
   refuse(`--batch: expected divisors of ${IMAGES}, got ${flags.batch}`);
 }
@@ -78,9 +65,7 @@ function install() {
 /** The runtimes, each at its thread counts; `skip`: why one cannot run here. */
 function listRuntimes() {
   const node = (...args) => ({ command: process.execPath, args });
-  const probe = "import torch; print(torch.__version__)";
-  const pythons = ["python3", "/usr/bin/python3"].map((python) => [python, spawnSync(python, ["-c", probe])]);
-  const [python, found] = pythons.find(([, { status }]) => status === 0) ?? [];
+  const { python, version: torch } = findTorch();
   const version = (name) => JSON.parse(readFileSync(join(here, "node_modules", name, "package.json"), "utf8")).version;
   const own = JSON.parse(readFileSync(join(here, "../../package.json"), "utf8")).version;
   const list = threadCounts.flatMap((threads) => [
@@ -93,12 +78,12 @@ function listRuntimes() {
     {
       ...{
         name: "torch",
-        version: found?.stdout.toString().trim(),
+        version: torch,
         threads,
         command: python,
         args: ["pytorch.py", threads],
       },
-      skip: python === undefined && "no python3 with torch here",
+      skip: python === undefined && NO_TORCH,
       takes: ({ graph }) => graph !== null,
     },
   ]);
@@ -120,19 +105,6 @@ const canTake = (runtime, net, batch) =>
 function choose(list) {
   const chosen = list.filter(({ name }) => wanted.some((part) => name.includes(part)));
   return chosen.length > 0 ? chosen : list;
-}
-
-/** One pass through a list in an order of its own. */
-function shuffled(list, ...seed) {
-  const random = new Philox(0, "order", ...seed);
-  return list
-    .map((item) => ({ item, at: random.float() }))
-    .sort((a, b) => a.at - b.at)
-    .map(({ item }) => item);
-}
-
-function progress(text) {
-  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
 }
 
 /** Loads every network in every runtime and compares the logits with the first's; returns the pairs that may be timed. */
@@ -201,13 +173,7 @@ async function measureThreads(pairs) {
 
 const isSame = (pair, name, threads, net, batch) =>
   pair.runtime.name === name && pair.runtime.threads === threads && pair.net === net && pair.batch === batch;
-const title = ({ name, threads }) => `${name}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
 const least = (ms) => Math.min(...ms);
-function median(ms) {
-  const sorted = ms.toSorted((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-}
 
 /** One table for a network and batch; the ratios are dsnet's median over the peer's at the same number of threads. */
 function timeTable(pairs) {
@@ -280,24 +246,17 @@ const running = choose(runtimes).filter((runtime) => {
   return !runtime.skip;
 });
 for (const runtime of running) runtime.worker = new Worker(runtime.command, runtime.args.map(String));
-const load = [loadavg()[0]];
+const machine = watchMachine();
 const pairs = await prepare(running, nets, join(folder, "images.f32"));
 const sound = pairs.filter(({ error }) => error === undefined);
 await measure(sound);
 const both = await measureThreads(sound);
 progress("");
-load.push(loadavg()[0]);
 for (const { worker } of running) worker.close();
 
 const outcome = {
   date: new Date().toISOString(),
-  machine: {
-    cpu: cpus()[0].model.trim(),
-    cores: cpus().length,
-    memory: totalmem(),
-    os: `${platform()} ${release()}`,
-    load,
-  },
+  machine: machine(),
   versions: {
     node: process.versions.node,
     ...Object.fromEntries(running.map(({ name, version }) => [name, version])),
@@ -309,9 +268,9 @@ const outcome = {
     ...{ runtime: name, threads, network: net.name, batch, ...measured },
   })),
 };
-const rounded = (_, x) => (typeof x === "number" && !Number.isInteger(x) ? Number(x.toPrecision(6)) : x);
-writeFileSync(results, `${JSON.stringify(outcome, rounded)}\n`);
-if (flags.json) console.log(JSON.stringify(outcome, rounded));
+const json = resultText(outcome);
+writeFileSync(results, `${json}\n`);
+if (flags.json) console.log(json);
 else report(pairs, both);
 for (const { runtime, net, error } of pairs) {
   if (error === undefined) continue;

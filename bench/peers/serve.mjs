@@ -1,11 +1,12 @@
 /**
- * What every worker speaks: a line of JSON in, a line of JSON out, one request at a time.
+ * What every worker speaks: a line of JSON in, a line of JSON out, one request at a time. Of inference (train-dsnet.mjs tells of
+ * training):
  *
  *     {op: "load", net, batch, images}   → {}                  prepares a network; `images` is a file of floats, (N, H, W, C)
  *     {op: "run", net, batch, from, n}   → {ms: [...]}         n calls, on the inputs from number `from` on, round and round
  *     {op: "check", net, batch}          → {logits: [[...]]}   of every input
  *
- * An input is `batch` images. A failure answers {error}. pytorch.py does the same in Python.
+ * An input is `batch` images. A failure answers {error}. pytorch.py does the same in Python, with serve.py.
  */
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -13,7 +14,7 @@ import { createInterface } from "node:readline";
 /** `open(net, inputs)`: a function from an input's number to its logits. Inputs are (batch, H, W, C). */
 export function serve(open) {
   const loaded = new Map();
-  const requests = {
+  answer({
     async load({ net, batch, images }) {
       const floats = new Float32Array(new Uint8Array(readFileSync(images)).buffer);
       const size = batch * 224 * 224 * 3;
@@ -37,12 +38,16 @@ export function serve(open) {
       for (let i = 0; i < count; i++) logits.push(Array.from(await run(i)));
       return { logits };
     },
-  };
+  });
+}
+
+/** Answers every line of stdin with the function that its `op` names. */
+export function answer(requests) {
   createInterface({ input: process.stdin })
     .on("line", async (line) => {
       const request = JSON.parse(line);
-      const answer = await requests[request.op](request).catch((error) => ({ error: error.message ?? String(error) }));
-      process.stdout.write(`${JSON.stringify(answer)}\n`);
+      const reply = await requests[request.op](request).catch((error) => ({ error: error.message ?? String(error) }));
+      process.stdout.write(`${JSON.stringify(reply)}\n`);
     })
     .on("close", () => process.exit());
 }

@@ -1,16 +1,21 @@
 /** Runs a training in the terminal: progress, one line an epoch, the honest table at the end, Ctrl-C that saves. */
 import { formatEvaluation } from "../evaluate/table.js";
 import type { TrainConfig } from "../train/config.js";
-import { type TrainEvent, train } from "../train/index.js";
+import { type TrainEvent, type TrainOptions, train } from "../train/index.js";
 import { interruptible } from "./interrupt.js";
+import { formatProfile } from "./profile.js";
 import { printable } from "./table.js";
 import type { Terminal } from "./terminal.js";
 import { formatCount, formatSeconds } from "./units.js";
 
 /** The process's exit code: 0, or the signal's. */
-export async function runTraining(config: TrainConfig, resume: boolean, terminal: Terminal): Promise<number> {
+export async function runTraining(
+  config: TrainConfig,
+  terminal: Terminal,
+  options: Pick<TrainOptions, "resume" | "profile"> = {},
+): Promise<number> {
   const { value, exitCode } = await interruptible(
-    (signal) => train(config, { signal, resume, onEvent: (event) => showEvent(event, terminal) }),
+    (signal) => train(config, { ...options, signal, onEvent: (event) => showEvent(event, terminal) }),
     () => terminal.note("interrupted: finishing this step and saving; once more to stop at once"),
   );
   terminal.end();
@@ -48,6 +53,9 @@ export function showEvent(event: TrainEvent, terminal: Terminal): void {
       break;
     case "warning":
       terminal.warn(event.message);
+      break;
+    case "profile":
+      terminal.print(formatProfile(event));
       break;
     case "saved": // where to is said once, at the end
       break;

@@ -1,5 +1,6 @@
 /** What a training run tells while it goes on, and what it ends with. */
 import type { Evaluation } from "../evaluate/evaluate.js";
+import type { ProfileReport } from "./profile.js";
 
 export type Stage = "supernet" | "gate";
 
@@ -33,7 +34,9 @@ export type TrainEvent =
   /** Longer work between epochs, in images. */
   | { type: "phase"; name: string; done: number; total: number }
   | { type: "warning"; message: string }
-  | { type: "saved"; path: string };
+  | { type: "saved"; path: string }
+  /** Once, at the end, where it was asked for. */
+  | ({ type: "profile" } & ProfileReport);
 
 export interface TrainResult {
   /** On the validation images; undefined where the run was interrupted. */

@@ -4,6 +4,7 @@ import { allocSpan } from "../models/state.js";
 import type { Tensor } from "../ops/tensor.js";
 import { checkpoint, modelFile } from "./checkpoint.js";
 import { firstNonfinite, skipStep } from "./nonfinite.js";
+import type { Profile } from "./profile.js";
 import { addLosses, meanLosses, type Progress, prefixed, takeMeans, toState } from "./progress.js";
 import { Recalibration } from "./recalibrate.js";
 import { learningRate } from "./schedule.js";
@@ -19,7 +20,7 @@ const QUICK_RECALIBRATION = 20;
 const GATE_COLUMNS = { loss_task: null, loss_cost: null, loss_sgs: null, top1_dynamic: null, madds: null };
 
 /** Runs stage I from where `progress` stands. Returns false when it was interrupted; a checkpoint is then saved. */
-export async function supernetStage(session: Session, progress: Progress): Promise<boolean> {
+export async function supernetStage(session: Session, progress: Progress, profile?: Profile): Promise<boolean> {
   const { config, learner, data, folder } = session;
   const stage1 = new Stage1(learner, config, config.batch_size);
   const { steps } = data.train;
@@ -27,11 +28,14 @@ export async function supernetStage(session: Session, progress: Progress): Promi
     for (; progress.epoch < config.epochs; progress.epoch++) {
       const started = performance.now();
       const from = progress.step - progress.epoch * steps;
+      profile?.enter("data");
       for await (const batch of data.train.batches(progress.epoch, { from })) {
+        profile?.enter("step");
         const images = session.input.write(batch.images, batch.labels);
         const t = config.compat === "published" ? progress.epoch : progress.step / steps;
         const lr = learningRate(config, t);
         step(session, stage1, images, progress, lr);
+        profile?.enter("checkpoint");
         const done = progress.step - progress.epoch * steps;
         if (progress.step % LOG_INTERVAL === 0) logStep(session, progress, lr);
         session.emit({
@@ -51,10 +55,13 @@ export async function supernetStage(session: Session, progress: Progress): Promi
         if (interrupted && done < steps) return false;
         // Let signals and other work in: a step itself is synchronous.
         await new Promise(setImmediate);
+        profile?.enter("data");
       }
       const seconds = (performance.now() - started) / 1000;
       const loss = takeMeans(progress);
+      profile?.enter("evaluation");
       const accuracy = await heldOutAccuracy(session);
+      profile?.enter("checkpoint");
       const numbered = Object.values(accuracy);
       const mean = numbered.reduce((a, b) => a + b, 0) / numbered.length;
       const better = mean > progress.best;
@@ -83,6 +90,7 @@ export async function supernetStage(session: Session, progress: Progress): Promi
     }
     return true;
   } finally {
+    profile?.enter(null);
     stage1.dispose();
   }
 }

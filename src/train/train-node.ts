@@ -5,6 +5,7 @@ import type { TrainConfig } from "./config.js";
 import type { TrainEvent, TrainResult } from "./events.js";
 import { finish } from "./finish-node.js";
 import { gateStage } from "./gate-stage-node.js";
+import { Profile } from "./profile.js";
 import { fromState, type Progress, startOf, toState } from "./progress.js";
 import { RunFolder } from "./run-folder-node.js";
 import { openSession, type Session } from "./session-node.js";
@@ -15,6 +16,8 @@ export interface TrainOptions {
   signal?: AbortSignal;
   /** Go on with the run in the folder. */
   resume?: boolean;
+  /** Measure where stage I's time goes: an event at the end tells. */
+  profile?: boolean;
   onEvent?: (event: TrainEvent) => void;
 }
 
@@ -26,7 +29,7 @@ export interface TrainOptions {
  * Throws UsageError (configuration, folder in use), DataError, FormatError, StorageError, DivergedError.
  */
 export async function train(config: TrainConfig, options: TrainOptions = {}): Promise<TrainResult> {
-  const { signal, resume = false, onEvent = () => {} } = options;
+  const { signal, resume = false, profile: profiled = false, onEvent = () => {} } = options;
   const started = new Date();
   const folder = await RunFolder.open(config.output, config, { resume });
   let session: Session | undefined;
@@ -47,7 +50,9 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
       await folder.save("last", checkpoint(session.learner, session.about, toState(progress)));
     }
     onEvent({ type: "start", facts: facts(session) });
-    const finished = await stages(session, progress, started);
+    const profile = profiled ? new Profile(session.backend) : undefined;
+    const finished = await stages(session, progress, started, profile);
+    if (profile) onEvent({ type: "profile", ...profile.report() });
     if (finished === null) {
       return { evaluation: undefined, report: "", model: join(folder.path, "last.safetensors"), interrupted: true };
     }
@@ -60,11 +65,11 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
 }
 
 /** Null when interrupted. */
-async function stages(session: Session, from: Progress, started: Date) {
+async function stages(session: Session, from: Progress, started: Date, profile?: Profile) {
   const { config, learner, net } = session;
   let progress = from;
   if (progress.stage === "supernet") {
-    if (!(await supernetStage(session, progress))) return null;
+    if (!(await supernetStage(session, progress, profile))) return null;
     await recalibrateSpan(session, learner.student, config.recalibration_batches, "recalibrate");
     learner.backend.call({ op: "fill", x: learner.momentum, count: net.layout.trainable, value: 0 });
     progress = startOf("gate", progress.best);

@@ -52,6 +52,6 @@ export function define(command: Command): void {
     .addHelpText("after", "\nExamples:\n  dsnet demo --quick\n  dsnet demo --output runs/mnist")
     .action(async (options: Options) => {
       const config = demoConfig({ ...options, output: freeFolder(options.output) });
-      process.exitCode = await runTraining(config, false, new Terminal({ json: options.json }));
+      process.exitCode = await runTraining(config, new Terminal({ json: options.json }));
     });
 }

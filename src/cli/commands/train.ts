@@ -12,11 +12,19 @@ import { runTraining } from "../training.js";
 
 const GROUPS: Record<string, string> = { augment: "Augmentation:", gate: "Stage II, the gate:" };
 
+interface Options {
+  config?: string;
+  resume?: boolean;
+  profile?: boolean;
+  json?: boolean;
+}
+
 export function define(command: Command): void {
   const flags: Record<string, string> = {};
   command
     .option("--config <file>", "YAML file with the settings below, underscores for dashes, nested at the dots")
     .option("--resume", "go on with the run in --output, with its settings")
+    .option("--profile", "measure where stage I's time goes: data, ops, evaluation; printed at the end")
     .addOption(jsonOption());
   for (const leaf of leaves.values()) {
     command.addOption(settingOption(leaf, (text) => (flags[leaf.path] = text)));
@@ -31,16 +39,17 @@ Examples:
   dsnet train --model ds_mbnet_28 --data mnist
   dsnet train --config recipe.yaml --epochs 30 --gate.candidates 0,1,2,5
   dsnet train --model ds_mbnet_28 --data photos --init runs/demo/best.safetensors --lr 0.02
+  dsnet train --model ds_mbnet_28 --data mnist --epochs 1 --gate.epochs 0 --profile
   dsnet train --resume --output runs/ds_mbnet_28`,
     )
-    .action(async ({ config, resume = false, json }: { config?: string; resume?: boolean; json?: boolean }) => {
+    .action(async ({ config, resume = false, profile = false, json }: Options) => {
       const terminal = new Terminal({ json });
       if (resume && flags.init !== undefined) {
         throw new UsageError("--init: a resumed run goes on with its own weights; leave out --init or --resume");
       }
       const file = config ?? (resume ? argsOfRun(flags.output) : undefined);
       const settings = loadConfig({ file, flags });
-      process.exitCode = await runTraining(settings, resume, terminal);
+      process.exitCode = await runTraining(settings, terminal, { resume, profile });
     });
 }
 
