@@ -54,9 +54,9 @@ export async function finish(session: Session, progress: Progress, started: Date
     onProgress: (done, total) => session.emit({ type: "phase", name: "benchmark", done, total }),
   });
   const page = renderReport({
-    title: `dsnet: ${config.model} on ${config.data}`,
+    title: `dsnet: ${about.model.name} on ${config.data}`,
     facts: [
-      ["Model", config.model],
+      ["Model", about.model.name],
       ["Data", config.data],
       ["Seed", String(config.seed)],
       ["Kernel build", session.backend.build],

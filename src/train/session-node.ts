@@ -10,8 +10,6 @@ import { pixelStatistics } from "../data/statistics.js";
 import { UsageError } from "../errors.js";
 import type { Preprocessing } from "../image/preprocess.js";
 import { build, type Supernet } from "../models/build.js";
-import { modelSpec } from "../models/registry.js";
-import type { ModelSpec } from "../models/spec.js";
 import { allocSpan, initState } from "../models/state.js";
 import type { Description } from "./checkpoint.js";
 import type { TrainConfig } from "./config.js";
@@ -21,6 +19,7 @@ import { Input } from "./input.js";
 import { Learner } from "./learner.js";
 import type { RunFolder } from "./run-folder-node.js";
 import { checkGumbel } from "./stage2-gumbel.js";
+import { tableOf } from "./table.js";
 
 export interface Session {
   readonly config: TrainConfig;
@@ -59,17 +58,12 @@ export async function openSession(
   signal?: AbortSignal,
 ): Promise<Session> {
   const warn = (message: string) => emit({ type: "warning", message });
-  const table = modelSpec(config.model);
-  const { channels } = table.input;
+  const table = tableOf(config);
+  const { channels } = table.spec.input;
   const { train, val } = await openData(config.data, { channels, onWarning: warn });
   const used = config.subset === null ? train : sample(train, Math.min(config.subset, train.length), config.seed);
   const parts = config.gate.holdout > 0 ? split(used, config.gate.holdout, config.seed) : null;
-  const spec: ModelSpec = {
-    ...table,
-    norm: config.norm,
-    classes: train.classNames.length,
-    candidates: config.gate.candidates,
-  };
+  const spec = { ...table.spec, classes: train.classNames.length };
   const net = build(spec);
   const gated = net.gates.length > 0 && config.gate.epochs > 0;
   if (gated) checkGate(net, config);
@@ -85,16 +79,16 @@ export async function openSession(
   const init =
     config.init === null || checkpoint !== undefined
       ? null
-      : await openInit(config.init, { net, model: config.model, classes: train.classNames });
+      : await openInit(config.init, { net, model: table.name, classes: train.classNames });
   // Weights go on seeing what they were made for.
   const preprocessing: Preprocessing = {
     ...(checkpoint?.preprocessing ??
       init?.preprocessing ?? {
         ...(await pixelStatistics(used, channels, config.seed)),
         interpolation: "bicubic",
-        cropPct: table.input.height > 64 ? 0.875 : 1,
+        cropPct: spec.input.height > 64 ? 0.875 : 1,
       }),
-    ...table.input,
+    ...spec.input,
   };
   const backend = await openBackend({ device: config.device, threads: config.threads });
   const loaders: Loader[] = [];
@@ -131,7 +125,7 @@ export async function openSession(
       net,
       learner: new Learner(backend, net, span),
       input: new Input(backend, net, config.batch_size),
-      about: { model: { name: config.model, spec }, classes: [...train.classNames], preprocessing },
+      about: { model: { name: table.name, spec }, classes: [...train.classNames], preprocessing },
       folder,
       data,
       inherited: init?.facts ?? [],

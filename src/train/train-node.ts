@@ -77,7 +77,7 @@ async function stages(session: Session, from: Progress, started: Date) {
 
 function facts({ config, backend, net, data, about, inherited }: Session): Record<string, unknown> {
   return {
-    model: config.model,
+    model: about.model.name,
     ...(inherited.length > 0 && { init: inherited }),
     data: config.data,
     classes: about.classes.length,
