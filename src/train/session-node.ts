@@ -2,7 +2,7 @@
 import type { Backend } from "../backend/backend.js";
 import { openBackend } from "../backend/open.js";
 import { madds } from "../cost/madds.js";
-import { type Dataset, sample, split } from "../data/dataset.js";
+import type { Dataset } from "../data/dataset.js";
 import type { Loader } from "../data/loader.js";
 import { openLoader } from "../data/loader-node.js";
 import { openData } from "../data/open-node.js";
@@ -17,6 +17,7 @@ import type { TrainEvent } from "./events.js";
 import { openInit } from "./init-node.js";
 import { Input } from "./input.js";
 import { Learner } from "./learner.js";
+import { partsOf } from "./parts.js";
 import type { RunFolder } from "./run-folder-node.js";
 import { checkGumbel } from "./stage2-gumbel.js";
 import { tableOf } from "./table.js";
@@ -61,13 +62,11 @@ export async function openSession(
   const table = tableOf(config);
   const { channels } = table.spec.input;
   const { train, val } = await openData(config.data, { channels, onWarning: warn });
-  const used = config.subset === null ? train : sample(train, Math.min(config.subset, train.length), config.seed);
-  const parts = config.gate.holdout > 0 ? split(used, config.gate.holdout, config.seed) : null;
+  const { used, learned, heldOut } = partsOf(train, config);
   const spec = { ...table.spec, classes: train.classNames.length };
   const net = build(spec);
   const gated = net.gates.length > 0 && config.gate.epochs > 0;
   if (gated) checkGate(net, config);
-  const learned = parts?.kept ?? used;
   if (learned.length < config.batch_size) {
     warn(`batch_size: ${config.batch_size} is more than the ${learned.length} training images; a step takes them all`);
   }
@@ -115,8 +114,8 @@ export async function openSession(
     };
     const data = {
       train: loader(learned, config.batch_size, true),
-      heldOut: loader(parts?.heldOut ?? used, config.batch_size, true),
-      unseen: parts !== null,
+      heldOut: loader(heldOut, config.batch_size, true),
+      unseen: heldOut !== learned,
       val: loader(val, EVALUATION_BATCH, false),
     };
     return {

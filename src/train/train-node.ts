@@ -20,14 +20,13 @@ export interface TrainOptions {
 
 /**
  * Trains a network in both stages and writes the run folder (args.yaml, results.csv, metrics.jsonl, last and best
- * checkpoints, report.html). Same configuration and kernel build, same bits, however often it is stopped and resumed and
+ * checkpoints, seconds.json, report.html). Same configuration and kernel build, same bits, however often it is stopped and resumed and
  * for any number of threads and workers.
  *
  * Throws UsageError (configuration, folder in use), DataError, FormatError, StorageError, DivergedError.
  */
 export async function train(config: TrainConfig, options: TrainOptions = {}): Promise<TrainResult> {
   const { signal, resume = false, onEvent = () => {} } = options;
-  const started = new Date();
   const folder = await RunFolder.open(config.output, config, { resume });
   let session: Session | undefined;
   try {
@@ -47,7 +46,7 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
       await folder.save("last", checkpoint(session.learner, session.about, toState(progress)));
     }
     onEvent({ type: "start", facts: facts(session) });
-    const finished = await stages(session, progress, started);
+    const finished = await stages(session, progress);
     if (finished === null) {
       return { evaluation: undefined, report: "", model: join(folder.path, "last.safetensors"), interrupted: true };
     }
@@ -60,7 +59,7 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
 }
 
 /** Null when interrupted. */
-async function stages(session: Session, from: Progress, started: Date) {
+async function stages(session: Session, from: Progress) {
   const { config, learner, net } = session;
   let progress = from;
   if (progress.stage === "supernet") {
@@ -72,7 +71,7 @@ async function stages(session: Session, from: Progress, started: Date) {
     if (session.signal?.aborted) return null;
   }
   if (session.gated && !(await gateStage(session, progress))) return null;
-  return finish(session, progress, started);
+  return finish(session, progress);
 }
 
 function facts({ config, backend, net, data, about, inherited }: Session): Record<string, unknown> {
