@@ -21,13 +21,11 @@ export function sliceModel(file: ModelFile, asked: Route): ModelFile {
   const route = checkRoute(full, asked, file.calibrated ?? []);
   const tensors = selectTensors(file.tensors, "parameters");
   checkTensors(new Map(full.layout.params.map((p) => [p.name, p.fileShape])), tensors);
-  const [title, label] = typeof route === "object" ? ["route", route.join("-")] : ["width", route];
-  const name = `${file.model.name}_${title}_${label}`;
-  const narrow = { ...narrowSpec(spec, route), description: `${title} ${label} of ${file.model.name}` };
+  const model = narrowModel(file.model.name, spec, route);
   const from = paramsAlong(full, route);
-  const to = paramsAlong(build(narrow), 0);
+  const to = paramsAlong(build(model.spec), 0);
   return {
-    model: { name, spec: narrow },
+    model,
     classes: file.classes,
     preprocessing: file.preprocessing,
     candidates: [],
@@ -61,6 +59,15 @@ function checkSlot(net: Supernet, slot: Slot, calibrated: readonly Slot[]): void
     throw new UsageError(`width: expected 0 to ${net.widths - 1} or largest, got ${slot}`);
   }
   checkCalibrated(slot, calibrated);
+}
+
+/** The network that a route is, by a name of its own. */
+export function narrowModel(name: string, spec: ModelSpec, route: Route): { name: string; spec: ModelSpec } {
+  const [title, label] = typeof route === "object" ? ["route", route.join("-")] : ["width", route];
+  return {
+    name: `${name}_${title}_${label}`,
+    spec: { ...narrowSpec(spec, route), description: `${title} ${label} of ${name}` },
+  };
 }
 
 /** The table whose rows have the one width that `route` takes there. A stage becomes several where its blocks come to differ. */

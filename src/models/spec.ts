@@ -48,7 +48,10 @@ export interface ModelSpec {
   stages: StageSpec[];
   act: "swish" | "relu";
   norm: NormKind;
-  /** Attention's share of the widest input; 0: none (a gate needs it). Bottleneck blocks have it only with `squeeze`, of that. */
+  /**
+   * Attention's share of the widest input; 0: none, so that a gate reads the pooled activation itself. Bottleneck blocks have it
+   * only with `squeeze`, of that.
+   */
   attention: number;
   /** Sums around blocks; `identity`: only around those that change neither size nor width. Bottleneck blocks always have them. */
   residual: boolean | "identity";
@@ -113,7 +116,9 @@ export function checkSpec(spec: ModelSpec): void {
         throw new UsageError(`stage ${i}: expected gates in blocks 0..${stage.repeat - 1}, got ${gate}`);
       }
       if (stage.block === "conv") throw new UsageError(`stage ${i}: a conv block cannot hold a gate`);
-      if (spec.attention <= 0) throw new UsageError(`stage ${i}: a gate needs attention > 0, its features feed it`);
+      if (spec.attention === 0 && stage.squeeze === undefined && inputWidths(spec, i, gate).length > 1) {
+        throw new UsageError(`stage ${i}: where several widths come in, a gate needs attention > 0 to read them alike`);
+      }
     }
     checkBottleneck(stage, i, spec.residual);
   });
@@ -125,6 +130,11 @@ export function checkSpec(spec: ModelSpec): void {
     throw new UsageError(`candidates: expected ascending widths 0..${n - 1}, got [${candidates.join(", ")}]`);
   }
   checkStreams(spec, n);
+}
+
+/** Widths that come into a block. */
+function inputWidths({ stem, stages }: ModelSpec, stage: number, block: number): readonly number[] {
+  return (block > 0 ? stages[stage]! : (stages[stage - 1] ?? stem)).widths;
 }
 
 function checkBottleneck(

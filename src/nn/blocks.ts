@@ -28,7 +28,7 @@ export interface Walk<T> {
   at: Position;
   /** The block's input, where there is a residual sum. */
   input: T | null;
-  /** The attention's reduced features, for the gate. */
+  /** What a gate reads: the attention's reduced features, or the pooled activation where there is no attention. */
   reduced: T | null;
 }
 
@@ -140,16 +140,20 @@ function addShortcut<T>(exec: Exec<T>, walk: Walk<T>, { pool, conv, norm }: Shor
   walk.x = exec.add(walk.x, around, act);
 }
 
-/** `before`, then the gate if there is one, then `after`: the shape that all blocks with a gate share. */
+/**
+ * `before`, then the gate if there is one, then `after`: the shape that all blocks with a gate share. The gate reads the attention's
+ * reduced features; where there is none, the pooled activation, whose widths are `gateInput`.
+ */
 function gatedSteps(
   declare: Declare,
   name: string,
   shape: BlockShape,
   attention: Attention | null,
+  gateInput: readonly number[],
   before: Step["run"],
   after: Step["run"],
 ): Step[] {
-  if (shape.gate === null || attention === null) {
+  if (shape.gate === null) {
     return [
       step(name, (exec, walk) => {
         before(exec, walk);
@@ -158,9 +162,13 @@ function gatedSteps(
     ];
   }
   const { index, candidates, shape: head } = shape.gate;
-  const gate = declareGate(declare, `${name}.gate`, index, attention, candidates, head, keepsStream(shape));
+  const features = attention === null ? gateInput : attention.reduce.cout;
+  const gate = declareGate(declare, `${name}.gate`, index, features, candidates, head, keepsStream(shape));
   return [
-    step(`${name} (before the gate)`, before),
+    step(`${name} (before the gate)`, (exec, walk) => {
+      before(exec, walk);
+      if (attention === null) walk.reduced = exec.globalPool(walk.x);
+    }),
     {
       name: gate.name,
       gate,
@@ -186,6 +194,7 @@ export function separableBlock(declare: Declare, name: string, shape: BlockShape
     name,
     shape,
     attention,
+    shape.cin,
     (exec, walk) => {
       walk.input = shortcut === null ? null : walk.x;
       walk.x = exec.depthwise(walk.x, dw, bn1, shape.act, walk.at);
@@ -224,6 +233,7 @@ export function invertedBlock(declare: Declare, name: string, shape: BlockShape)
     name,
     shape,
     attention,
+    middle,
     (exec, walk) => {
       walk.input = shortcut === null ? null : walk.x;
       if (expand !== null) walk.x = exec.conv(walk.x, expand.conv, expand.norm, shape.act, walk.at);
@@ -278,6 +288,7 @@ export function bottleneckBlock(declare: Declare, name: string, shape: BlockShap
     name,
     shape,
     attention,
+    reduced,
     (exec, walk) => {
       walk.input = walk.x;
       walk.x = exec.conv(walk.x, conv1, bn1, shape.act, walk.at);

@@ -68,7 +68,7 @@ export interface Attention {
   readonly expand: Conv;
 }
 
-/** The slimming head: reduced features → one score per candidate width. It sets the slot of all that follows. */
+/** The slimming head: features of the image → one score per candidate width. It sets the slot of all that follows. */
 export interface Gate {
   readonly name: string;
   /** Position among the network's gates. */
@@ -168,14 +168,14 @@ export function declareGate(
   declare: Declare,
   name: string,
   index: number,
-  attention: Attention,
+  features: readonly number[],
   candidates: readonly number[],
   { hidden, bias }: GateShape,
   keepsStream: boolean,
 ): Gate {
   const options = { role: "gate", bias } as const;
-  const first = hidden > 0 ? declareConv(declare, `${name}.gate.0`, attention.reduce.cout, [hidden], options) : null;
-  const features = first === null ? attention.reduce.cout : first.cout;
-  const head = declareConv(declare, `${name}.gate.${first ? 2 : 0}`, features, [candidates.length], options);
+  const first = hidden > 0 ? declareConv(declare, `${name}.gate.0`, features, [hidden], options) : null;
+  const last = first === null ? features : first.cout;
+  const head = declareConv(declare, `${name}.gate.${first ? 2 : 0}`, last, [candidates.length], options);
   return { name, index, hidden: first, head, candidates, keepsStream };
 }

@@ -25,6 +25,10 @@ export interface GateConfig {
   weight_decay: number;
   /** `expectation`: exact sum over candidates (one gate only); `gumbel`: straight-through, masked, as in the paper. */
   method: "expectation" | "gumbel";
+  /** Stage whose first block holds the gate, in a network with one gate; null: the model's own. The widths of all stages stay. */
+  stage: number | null;
+  /** Channels of the gate's hidden layer; 0: none and no bias, a linear gate as in the paper. */
+  hidden: number;
   /** Sandwich gate sparsification: what a sample counts as when the slimmest is wrong on it. */
   sgs: "try_best" | "give_up" | "none";
   /** Width indices the gate chooses among; null: every width. */
@@ -53,6 +57,11 @@ export interface TrainConfig {
   init: string | null;
   /** Folder or archive with the images, or `mnist`. */
   data: string;
+  /**
+   * Train this numbered width alone, as a network of its own, by labels: what the supernet's width is to be compared with.
+   * null: the supernet.
+   */
+  width: number | null;
   /** Run folder; made if absent. */
   output: string;
   seed: number;
@@ -81,6 +90,8 @@ export interface TrainConfig {
   /** Random widths a step, beside largest and smallest. */
   random_widths: number;
   norm: "bn" | "gn";
+  /** Attention in the blocks. Without it the gate reads the pooled activation. */
+  attention: "on" | "off";
   /** Batches that recalibration averages over, for every width. */
   recalibration_batches: number;
   augment: AugmentConfig;

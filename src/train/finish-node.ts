@@ -28,7 +28,7 @@ const ROUNDS = 20;
 /** Examples of each kind in the report. */
 const SHEET = 24;
 
-export async function finish(session: Session, progress: Progress, started: Date): Promise<Finished> {
+export async function finish(session: Session, progress: Progress): Promise<Finished> {
   const { config, net, learner, data, folder, about, gated } = session;
   const calibration = gated ? await calibrate(session) : undefined;
   const evaluation = await evaluateSession(session);
@@ -54,15 +54,15 @@ export async function finish(session: Session, progress: Progress, started: Date
     onProgress: (done, total) => session.emit({ type: "phase", name: "benchmark", done, total }),
   });
   const page = renderReport({
-    title: `dsnet: ${config.model} on ${config.data}`,
+    title: `dsnet: ${about.model.name} on ${config.data}`,
     facts: [
-      ["Model", config.model],
+      ["Model", about.model.name],
       ["Data", config.data],
       ["Seed", String(config.seed)],
       ["Kernel build", session.backend.build],
       ["Threads", String(session.backend.threads)],
       ["Finished", `${new Date().toISOString().slice(0, 16).replace("T", " ")} UTC`],
-      ["Took", took(started)],
+      ["Took", took(folder.seconds)],
     ],
     config: { ...config },
     epochs: (await folder.epochs()).map(reportEpoch),
@@ -74,10 +74,8 @@ export async function finish(session: Session, progress: Progress, started: Date
   return { evaluation: results, report, model: join(folder.path, "best.safetensors") };
 }
 
-/** Since the process began with the run: a resumed run counts its last sitting only. */
-function took(started: Date): string {
-  const seconds = Math.round((Date.now() - started.getTime()) / 1000);
-  return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+function took(seconds: number): string {
+  return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
 }
 
 /** A row of results.csv as the report wants it. */

@@ -1,9 +1,10 @@
 /** A model file with labelled images to run it on: what evaluating and calibrating start from. */
 import type { Backend, Precision } from "../backend/backend.js";
 import { openBackend } from "../backend/open.js";
+import type { Dataset } from "../data/dataset.js";
 import type { Loader } from "../data/loader.js";
 import { openLoader } from "../data/loader-node.js";
-import { openData } from "../data/open-node.js";
+import { openData, type Splits } from "../data/open-node.js";
 import { DataError, UncalibratedError, UsageError } from "../errors.js";
 import { type ModelFile, selectTensors } from "../io/model-file.js";
 import { readModelFile } from "../io/model-file-node.js";
@@ -14,8 +15,8 @@ import { allocSpan, readState } from "../models/state.js";
 export interface LabelledOptions {
   /** Folder, archive, or `mnist`. */
   data: string;
-  /** Which part of the data. Default `val`. */
-  split?: string;
+  /** Which part of the data: `val` (the default), `train`, or what a function picks. */
+  split?: string | ((data: Splits) => Dataset);
   /** Images a call of the engine. Default 100. */
   batchSize?: number;
   device?: "auto" | "native" | "wasm";
@@ -54,7 +55,9 @@ export async function withLabelled<T>(
     precision = "fp32",
     workers = 0,
   } = options;
-  if (split !== "val" && split !== "train") throw new UsageError(`split: expected val or train, got ${split}`);
+  if (typeof split === "string" && split !== "val" && split !== "train") {
+    throw new UsageError(`split: expected val or train, got ${split}`);
+  }
   const file = await readModelFile(model);
   const net = networkOf(file, precision);
   const calibrated = new Set(file.calibrated ?? []);
@@ -67,7 +70,7 @@ export async function withLabelled<T>(
   }
   const channels = net.spec.input.channels;
   const opened = await openData(data, { channels, ...(options.onWarning && { onWarning: options.onWarning }) });
-  const dataset = opened[split];
+  const dataset = typeof split === "string" ? opened[split as keyof Splits] : split(opened);
   if (!fits(dataset.classNames, file.classes)) {
     throw new DataError(
       `${data}: expected the model's classes (${short(file.classes)}), got ${short(dataset.classNames)}`,

@@ -6,6 +6,7 @@
  *     metrics.jsonl        one line per logged step
  *     last.safetensors     the checkpoint from which the run goes on
  *     best.safetensors     the best weights so far
+ *     seconds.json         how long the run has taken, over all its sittings
  *
  * Its law: killed at any moment and resumed, a run's results.csv and metrics.jsonl have every row exactly once. Each
  * checkpoint records how many rows were written before it. Those are flushed before the checkpoint takes its place, so
@@ -16,12 +17,11 @@ import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { parse, stringify } from "yaml";
 import { FormatError, StorageError, UsageError } from "../errors.js";
+import { type Cell, csvCells, csvLine, csvRows } from "../io/csv.js";
 import { AppendFile, readBytes, TEMPORARY_NAME, writeFileAtomic } from "../io/files-node.js";
 import { FolderLock } from "../io/folder-lock-node.js";
 import { encodeModel, type ModelFile } from "../io/model-file.js";
 import { readModelFile } from "../io/model-file-node.js";
-
-export type Cell = number | string | boolean | null;
 
 export interface EpochRecord {
   stage: string;
@@ -39,8 +39,15 @@ export interface StepRecord {
 /** Arguments that a resumed run may change because the result does not depend on them. */
 const FREE_ARGS = new Set(["output", "threads", "workers", "device"]);
 
-const FILES = ["args.yaml", "results.csv", "metrics.jsonl", "last.safetensors", "best.safetensors"] as const;
-const [ARGS, RESULTS, METRICS, LAST] = FILES;
+const FILES = [
+  "args.yaml",
+  "results.csv",
+  "metrics.jsonl",
+  "last.safetensors",
+  "seconds.json",
+  "best.safetensors",
+] as const;
+const [ARGS, RESULTS, METRICS, LAST, SECONDS] = FILES;
 
 /** What a checkpoint says of the logs that were written before it. */
 interface Logged {
@@ -58,6 +65,9 @@ export class RunFolder {
   readonly #results: AppendFile;
   readonly #metrics: AppendFile;
   readonly #logged: Logged;
+  /** Seconds of the sittings before this one, and when this one began. */
+  readonly #before: number;
+  readonly #began = performance.now();
   #columns: string[] | undefined;
 
   private constructor(path: string, lock: FolderLock, state: Opened) {
@@ -67,6 +77,7 @@ export class RunFolder {
     this.warnings = state.warnings;
     this.#logged = state.logged;
     this.#columns = state.columns;
+    this.#before = state.seconds;
     this.#results = new AppendFile(join(path, RESULTS));
     this.#metrics = new AppendFile(join(path, METRICS));
   }
@@ -92,6 +103,17 @@ export class RunFolder {
     }
   }
 
+  /** Seconds that a run's sittings took, up to its last checkpoint; 0 where it has none. */
+  static async readSeconds(path: string): Promise<number> {
+    const file = join(path, SECONDS);
+    if (!existsSync(file)) return 0;
+    try {
+      return Number(JSON.parse(new TextDecoder().decode(await readBytes(file))));
+    } catch (cause) {
+      throw new FormatError(`${file} should hold a number: ${(cause as Error).message}`, { cause });
+    }
+  }
+
   /** The arguments with which the run in a folder was started. */
   static async readArgs(path: string): Promise<Record<string, unknown>> {
     const file = join(path, ARGS);
@@ -107,6 +129,11 @@ export class RunFolder {
     throw new FormatError(
       `${file} should be a YAML mapping of arguments, it is ${JSON.stringify(args)?.slice(0, 80)}.`,
     );
+  }
+
+  /** How long the run has taken so far, over all its sittings; of one that was killed, up to its last checkpoint. */
+  get seconds(): number {
+    return this.#before + (performance.now() - this.#began) / 1000;
   }
 
   /** Logs a step. NaN and infinities, which JSON lacks, are written as strings. */
@@ -137,10 +164,7 @@ export class RunFolder {
   async epochs(): Promise<Record<string, string>[]> {
     if (this.#columns === undefined) return [];
     this.#results.sync();
-    const text = new TextDecoder().decode(await readBytes(join(this.path, RESULTS)));
-    const [header = "", ...lines] = text.split("\n").slice(0, -1);
-    const columns = csvCells(header);
-    return lines.map((line) => Object.fromEntries(csvCells(line).map((cell, i) => [columns[i]!, cell])));
+    return csvRows(new TextDecoder().decode(await readBytes(join(this.path, RESULTS))));
   }
 
   /**
@@ -153,6 +177,7 @@ export class RunFolder {
     this.#results.sync();
     this.#metrics.sync();
     await writeFileAtomic(join(this.path, `${name}.safetensors`), bytes);
+    await writeFileAtomic(join(this.path, SECONDS), new TextEncoder().encode(`${this.seconds.toFixed(1)}\n`));
   }
 
   /** Flushes the logs and lets go of the folder. `discard` removes a run that never began, so that its folder is free again. */
@@ -171,6 +196,7 @@ interface Opened {
   warnings: string[];
   logged: Logged;
   columns: string[] | undefined;
+  seconds: number;
 }
 
 async function create(path: string, args: object): Promise<Opened> {
@@ -181,7 +207,7 @@ async function create(path: string, args: object): Promise<Opened> {
     );
   }
   await writeFileAtomic(join(path, ARGS), new TextEncoder().encode(toYaml(args)));
-  return { checkpoint: undefined, warnings: [], logged: { results: 0, metrics: 0 }, columns: undefined };
+  return { checkpoint: undefined, warnings: [], logged: { results: 0, metrics: 0 }, columns: undefined, seconds: 0 };
 }
 
 async function reopen(path: string, args: object): Promise<Opened> {
@@ -202,7 +228,8 @@ async function reopen(path: string, args: object): Promise<Opened> {
       );
     }
   }
-  return { checkpoint, warnings, logged: kept, columns: results[0] === undefined ? undefined : csvCells(results[0]) };
+  const columns = results[0] === undefined ? undefined : csvCells(results[0]);
+  return { checkpoint, warnings, logged: kept, columns, seconds: await RunFolder.readSeconds(path) };
 }
 
 function loggedBefore(path: string, checkpoint: ModelFile): Logged {
@@ -266,23 +293,5 @@ function toYaml(args: object): string {
 function nothingToResume(path: string): UsageError {
   return new UsageError(
     `There is no run to resume in ${path} (no ${ARGS}). Check the path, or start without --resume.`,
-  );
-}
-
-function csvLine(cells: readonly Cell[]): string {
-  return `${cells.map(csvCell).join(",")}\n`;
-}
-
-function csvCell(cell: Cell): string {
-  const text = cell === null ? "" : String(cell);
-  // One row, one line: that is what resuming counts.
-  if (/[\r\n]/.test(text))
-    throw new UsageError(`A cell of ${RESULTS} cannot hold a line break: ${JSON.stringify(text)}`);
-  return /[",]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-}
-
-function csvCells(line: string): string[] {
-  return [...line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^,]*))/g)].map(
-    ([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain!,
   );
 }

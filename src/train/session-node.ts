@@ -2,7 +2,7 @@
 import type { Backend } from "../backend/backend.js";
 import { openBackend } from "../backend/open.js";
 import { madds } from "../cost/madds.js";
-import { type Dataset, sample, split } from "../data/dataset.js";
+import type { Dataset } from "../data/dataset.js";
 import type { Loader } from "../data/loader.js";
 import { openLoader } from "../data/loader-node.js";
 import { openData } from "../data/open-node.js";
@@ -10,8 +10,6 @@ import { pixelStatistics } from "../data/statistics.js";
 import { UsageError } from "../errors.js";
 import type { Preprocessing } from "../image/preprocess.js";
 import { build, type Supernet } from "../models/build.js";
-import { modelSpec } from "../models/registry.js";
-import type { ModelSpec } from "../models/spec.js";
 import { allocSpan, initState } from "../models/state.js";
 import type { Description } from "./checkpoint.js";
 import type { TrainConfig } from "./config.js";
@@ -19,8 +17,10 @@ import type { TrainEvent } from "./events.js";
 import { openInit } from "./init-node.js";
 import { Input } from "./input.js";
 import { Learner } from "./learner.js";
+import { partsOf } from "./parts.js";
 import type { RunFolder } from "./run-folder-node.js";
 import { checkGumbel } from "./stage2-gumbel.js";
+import { tableOf } from "./table.js";
 
 export interface Session {
   readonly config: TrainConfig;
@@ -59,21 +59,14 @@ export async function openSession(
   signal?: AbortSignal,
 ): Promise<Session> {
   const warn = (message: string) => emit({ type: "warning", message });
-  const table = modelSpec(config.model);
-  const { channels } = table.input;
+  const table = tableOf(config);
+  const { channels } = table.spec.input;
   const { train, val } = await openData(config.data, { channels, onWarning: warn });
-  const used = config.subset === null ? train : sample(train, Math.min(config.subset, train.length), config.seed);
-  const parts = config.gate.holdout > 0 ? split(used, config.gate.holdout, config.seed) : null;
-  const spec: ModelSpec = {
-    ...table,
-    norm: config.norm,
-    classes: train.classNames.length,
-    candidates: config.gate.candidates,
-  };
+  const { used, learned, heldOut } = partsOf(train, config);
+  const spec = { ...table.spec, classes: train.classNames.length };
   const net = build(spec);
   const gated = net.gates.length > 0 && config.gate.epochs > 0;
   if (gated) checkGate(net, config);
-  const learned = parts?.kept ?? used;
   if (learned.length < config.batch_size) {
     warn(`batch_size: ${config.batch_size} is more than the ${learned.length} training images; a step takes them all`);
   }
@@ -85,16 +78,16 @@ export async function openSession(
   const init =
     config.init === null || checkpoint !== undefined
       ? null
-      : await openInit(config.init, { net, model: config.model, classes: train.classNames });
+      : await openInit(config.init, { net, model: table.name, classes: train.classNames });
   // Weights go on seeing what they were made for.
   const preprocessing: Preprocessing = {
     ...(checkpoint?.preprocessing ??
       init?.preprocessing ?? {
         ...(await pixelStatistics(used, channels, config.seed)),
         interpolation: "bicubic",
-        cropPct: table.input.height > 64 ? 0.875 : 1,
+        cropPct: spec.input.height > 64 ? 0.875 : 1,
       }),
-    ...table.input,
+    ...spec.input,
   };
   const backend = await openBackend({ device: config.device, threads: config.threads });
   const loaders: Loader[] = [];
@@ -121,8 +114,8 @@ export async function openSession(
     };
     const data = {
       train: loader(learned, config.batch_size, true),
-      heldOut: loader(parts?.heldOut ?? used, config.batch_size, true),
-      unseen: parts !== null,
+      heldOut: loader(heldOut, config.batch_size, true),
+      unseen: heldOut !== learned,
       val: loader(val, EVALUATION_BATCH, false),
     };
     return {
@@ -131,7 +124,7 @@ export async function openSession(
       net,
       learner: new Learner(backend, net, span),
       input: new Input(backend, net, config.batch_size),
-      about: { model: { name: config.model, spec }, classes: [...train.classNames], preprocessing },
+      about: { model: { name: table.name, spec }, classes: [...train.classNames], preprocessing },
       folder,
       data,
       inherited: init?.facts ?? [],

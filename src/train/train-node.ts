@@ -23,14 +23,13 @@ export interface TrainOptions {
 
 /**
  * Trains a network in both stages and writes the run folder (args.yaml, results.csv, metrics.jsonl, last and best
- * checkpoints, report.html). Same configuration and kernel build, same bits, however often it is stopped and resumed and
+ * checkpoints, seconds.json, report.html). Same configuration and kernel build, same bits, however often it is stopped and resumed and
  * for any number of threads and workers.
  *
  * Throws UsageError (configuration, folder in use), DataError, FormatError, StorageError, DivergedError.
  */
 export async function train(config: TrainConfig, options: TrainOptions = {}): Promise<TrainResult> {
   const { signal, resume = false, profile: profiled = false, onEvent = () => {} } = options;
-  const started = new Date();
   const folder = await RunFolder.open(config.output, config, { resume });
   let session: Session | undefined;
   try {
@@ -51,7 +50,7 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
     }
     onEvent({ type: "start", facts: facts(session) });
     const profile = profiled ? new Profile(session.backend) : undefined;
-    const finished = await stages(session, progress, started, profile);
+    const finished = await stages(session, progress, profile);
     if (profile) onEvent({ type: "profile", ...profile.report() });
     if (finished === null) {
       return { evaluation: undefined, report: "", model: join(folder.path, "last.safetensors"), interrupted: true };
@@ -65,7 +64,7 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
 }
 
 /** Null when interrupted. */
-async function stages(session: Session, from: Progress, started: Date, profile?: Profile) {
+async function stages(session: Session, from: Progress, profile?: Profile) {
   const { config, learner, net } = session;
   let progress = from;
   if (progress.stage === "supernet") {
@@ -77,12 +76,12 @@ async function stages(session: Session, from: Progress, started: Date, profile?:
     if (session.signal?.aborted) return null;
   }
   if (session.gated && !(await gateStage(session, progress))) return null;
-  return finish(session, progress, started);
+  return finish(session, progress);
 }
 
 function facts({ config, backend, net, data, about, inherited }: Session): Record<string, unknown> {
   return {
-    model: config.model,
+    model: about.model.name,
     ...(inherited.length > 0 && { init: inherited }),
     data: config.data,
     classes: about.classes.length,

@@ -2,7 +2,7 @@
 import { maddsBeforeGate } from "../cost/madds.js";
 import { UsageError } from "../errors.js";
 import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
-import { measure } from "../evaluate/measure.js";
+import { type Measured, measure } from "../evaluate/measure.js";
 import { type LabelledOptions, withLabelled } from "./labelled-node.js";
 
 export interface ValOptions extends LabelledOptions {
@@ -15,6 +15,14 @@ export interface ValOptions extends LabelledOptions {
  * Throws UncalibratedError where norm statistics of a width were never measured.
  */
 export async function val(model: string, options: ValOptions): Promise<Evaluation> {
+  return (await measureModel(model, options)).evaluation;
+}
+
+/** The same, and what it was computed from. */
+export async function measureModel(
+  model: string,
+  options: ValOptions,
+): Promise<{ evaluation: Evaluation; measured: Measured }> {
   const { routes = 0 } = options;
   return withLabelled(model, options, async ({ file, net, backend, span, loader }) => {
     if (routes > 0 && net.gates.length < 2) {
@@ -30,7 +38,7 @@ export async function val(model: string, options: ValOptions): Promise<Evaluatio
       onProgress: (images) => options.onProgress?.(images, loader.dataset.length),
     });
     const { labels, widths, largest, dynamic, routes: drawn } = measured;
-    return evaluate({
+    const evaluation = evaluate({
       labels,
       classNames: file.classes,
       widths,
@@ -40,5 +48,6 @@ export async function val(model: string, options: ValOptions): Promise<Evaluatio
       ...(file.cascade === undefined ? {} : { cascade: file.cascade }),
       sharedMadds: maddsBeforeGate(net),
     });
+    return { evaluation, measured };
   });
 }

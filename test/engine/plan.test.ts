@@ -24,7 +24,7 @@ describe("a plan", () => {
       backend.f32.set(randomImages(spec, N, 2), plan.input / 4);
       return plan.gateFeatures(N);
     };
-    for (const attention of [0.25, 0.5, 1]) {
+    for (const attention of [0, 0.25, 0.5, 1]) {
       const expected = features(0, attention);
       for (const hidden of [1, 8, 32, 40, 44, 48, 56, 100]) {
         assert.deepEqual(features(hidden, attention), expected, `${hidden} hidden, attention ${attention}`);

@@ -154,6 +154,18 @@ export const smallSpecs: readonly ModelSpec[] = [
     act: "relu",
     residual: "identity",
   },
+  {
+    ...base,
+    description: "no attention: the gate reads the pooled activation",
+    input: { height: 12, width: 12, channels: 1 },
+    stem: { kernel: 3, stride: 1, widths: [10] },
+    stages: [
+      { block: "separable", repeat: 1, kernel: 3, stride: 2, widths: [20] },
+      { block: "inverted", repeat: 2, kernel: 3, stride: 1, widths: [8, 12, 20], gates: [0], expansion: 3 },
+    ],
+    attention: 0,
+    gate: { hidden: 6, bias: true },
+  },
 ];
 
 /** The width changes within a stage, where the residual sum adds a narrower input. */

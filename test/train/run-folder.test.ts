@@ -98,7 +98,7 @@ async function resumeAndCompare(path: string, what: string): Promise<void> {
   assert.deepEqual(run.warnings, [], what);
   await train(run);
   await run.close();
-  assert.deepEqual(readdirSync(path).sort(), FILES, what);
+  assert.deepEqual(readdirSync(path).sort(), [...FILES, "seconds.json"], what);
   for (const name of FILES)
     assert.ok(readFileSync(join(path, name)).equals((await uninterrupted())[name]!), `${what}: ${name} differs`);
 }
@@ -398,5 +398,23 @@ describe("a run killed again and again", () => {
     }
     assert.ok(kills > 2, `only ${kills} kills: the test proves little`);
     for (const name of FILES) assert.ok(readFileSync(join(path, name)).equals(expected[name]!), `${name} differs`);
+  });
+});
+
+describe("the time of a run", () => {
+  it("counts every sitting up to its last checkpoint", async () => {
+    const path = join(scratch, "seconds");
+    assert.equal(await RunFolder.readSeconds(path), 0);
+    let last = 0;
+    for (const resume of [false, true, true]) {
+      const folder = await RunFolder.open(path, { a: 1 }, { resume });
+      assert.ok(folder.seconds >= last && folder.seconds < last + 5);
+      await setTimeout(120);
+      await folder.save("last", checkpoint("supernet", 0, 0));
+      await folder.close();
+      const seconds = await RunFolder.readSeconds(path);
+      assert.ok(seconds >= last + 0.1, `${seconds} after ${last}`);
+      last = seconds;
+    }
   });
 });

@@ -7,6 +7,7 @@ import { readModelFile } from "../../src/io/model-file-node.js";
 import type { TrainConfig } from "../../src/train/config.js";
 import type { TrainEvent } from "../../src/train/events.js";
 import { train } from "../../src/train/train-node.js";
+import { val } from "../../src/train/val-node.js";
 import { smallConfig, writeImages } from "./small-run.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "dsnet-session-"));
@@ -48,6 +49,28 @@ describe("a run without stage II", () => {
       assert.equal(evaluation!.dynamic, null);
       assert.deepEqual((await readModelFile(model)).candidates, []);
       assert.ok(!events.some((event) => event.type === "phase" && event.name === "gate features"));
+    }
+  });
+});
+
+describe("a run of one width alone", () => {
+  it("trains a network of its own, which val evaluates", async () => {
+    const { model, evaluation } = await train(configOf({}, { width: 1 }));
+    const file = await readModelFile(model);
+    assert.deepEqual([file.model.name, file.candidates], ["ds_mbnet_28_width_1", []]);
+    assert.deepEqual(
+      evaluation!.rows.map(({ kind }) => kind),
+      ["width", "oracle"],
+    );
+    assert.deepEqual((await val(model, { data, threads: 1 })).rows[0], evaluation!.rows[0]);
+  });
+});
+
+describe("a run without attention", () => {
+  it("trains its gate too, by either method", async () => {
+    for (const method of ["expectation", "gumbel"] as const) {
+      const { evaluation } = await train(configOf({ method }, { attention: "off" }));
+      assert.ok(evaluation!.dynamic !== null);
     }
   });
 });
