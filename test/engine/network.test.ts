@@ -429,7 +429,10 @@ describe("load", () => {
     });
     await assert.rejects(load(new Uint8Array(3)), { code: "ERR_FORMAT" });
     await assert.rejects(load(join(folder, "absent")), { code: "ERR_USAGE", message: /no file .*absent/ });
-    await assert.rejects(load(undefined as never), { code: "ERR_USAGE", message: /path or name of a model, or its bytes/ });
+    await assert.rejects(load(undefined as never), {
+      code: "ERR_USAGE",
+      message: /path or name of a model, or its bytes/,
+    });
     await assert.rejects(load(bytes, { device: "tpu" as never }), { code: "ERR_USAGE" });
   });
 
