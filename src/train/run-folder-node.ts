@@ -177,7 +177,7 @@ export class RunFolder {
     this.#results.sync();
     this.#metrics.sync();
     await writeFileAtomic(join(this.path, `${name}.safetensors`), bytes);
-    await writeFileAtomic(join(this.path, SECONDS), new TextEncoder().encode(`${this.seconds.toFixed(1)}\n`));
+    await writeFileAtomic(join(this.path, SECONDS), new TextEncoder().encode(`${this.seconds.toFixed(3)}\n`));
   }
 
   /** Flushes the logs and lets go of the folder. `discard` removes a run that never began, so that its folder is free again. */

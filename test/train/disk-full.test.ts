@@ -44,6 +44,7 @@ describe("a training on a disk that fills up", () => {
         "last.safetensors",
         "metrics.jsonl",
         "results.csv",
+        "seconds.json",
       ]);
 
       execFileSync("mount", ["-o", "remount,size=50m", disk]);

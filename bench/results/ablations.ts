@@ -1,0 +1,117 @@
+/** What the ablations compare: settings of a recipe, and the runs that this takes. */
+import { leaves } from "../../src/cli/schema.js";
+import type { TrainConfig } from "../../src/train/config.js";
+import { settingAt } from "./record.js";
+
+export interface Ablation {
+  /** Begins the names of its runs. */
+  key: string;
+  title: string;
+  /** Whether the variants differ in stage II alone, so that they share a supernet. */
+  gateOnly: boolean;
+  /** Name → settings as they are typed. What differs in none from the recipe is the recipe's own run. */
+  variants: { [name: string]: { [path: string]: string } };
+}
+
+type Variants = Ablation["variants"];
+const stage1 = (key: string, title: string, variants: Variants): Ablation => ({
+  key,
+  title,
+  gateOnly: false,
+  variants,
+});
+const stage2 = (key: string, title: string, variants: Variants): Ablation => ({ key, title, gateOnly: true, variants });
+
+export const ABLATIONS: readonly Ablation[] = [
+  stage1("targets", "Targets of the narrow widths", {
+    "in-place ensemble bootstrapping": { bootstrap: "ensemble" },
+    "in-place bootstrapping": { bootstrap: "inplace" },
+    "in-place distillation": { bootstrap: "distill" },
+    "none: labels": { bootstrap: "none" },
+  }),
+  stage1("norm", "Norm", { "batch norm per width": { norm: "bn" }, "group norm": { norm: "gn" } }),
+  stage1("attention", "Attention head", { on: { attention: "on" }, off: { attention: "off" } }),
+  stage1("place", "Place of the gate", {
+    "the model's own, stage 2": { "gate.stage": "none" },
+    "stage 1": { "gate.stage": "1" },
+  }),
+  stage2("sgs", "Gate sparsification (SGS)", {
+    none: { "gate.sgs": "none" },
+    "Try Best": { "gate.sgs": "try_best" },
+    "Give Up": { "gate.sgs": "give_up" },
+  }),
+  stage2("gradient", "Gradient of the choice", {
+    "exact expectation": { "gate.method": "expectation" },
+    "straight-through Gumbel": { "gate.method": "gumbel" },
+  }),
+  stage2("candidates", "Candidates", {
+    "all widths": { "gate.candidates": "none" },
+    "four slimmest": { "gate.candidates": "0,1,2,3" },
+  }),
+  stage2("head", "The gate itself", {
+    "one hidden layer": { "gate.hidden": "32" },
+    "linear, as in the paper": { "gate.hidden": "0" },
+  }),
+  stage2("images", "Images that teach the gate", {
+    "held out": { "gate.images": "held_out" },
+    "held out and fitted": { "gate.images": "all" },
+  }),
+  stage2("stage2", "Stage II as a whole", {
+    "the recipe's": {},
+    "the paper's": {
+      "gate.method": "gumbel",
+      "gate.sgs": "try_best",
+      "gate.candidates": "0,1,2,3",
+      "gate.hidden": "0",
+      "gate.task_weight": "1",
+      "gate.cost_weight": "0.5",
+      "gate.sgs_weight": "1",
+      "gate.target_madds": "none",
+    },
+  }),
+];
+
+/** The recipe's own run. */
+export const BASE = "recipe";
+/** Its stage I alone: the supernet that all ablations of stage II start from. */
+export const SUPERNET = "supernet";
+
+export interface PlannedRun {
+  name: string;
+  /** Settings beyond the recipe, as flags. */
+  settings: { [path: string]: string };
+  /** Run whose supernet it starts from, in place of a stage I of its own. */
+  from?: typeof SUPERNET;
+}
+
+/** A variant's run: `norm-group-norm`, or `recipe`. */
+export function runOf({ key, variants }: Ablation, variant: string, recipe: TrainConfig): string {
+  const same = Object.entries(variants[variant]!).every(([path, typed]) => typedAt(recipe, path) === typed);
+  return same ? BASE : `${key}-${variant}`.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-");
+}
+
+/** Every run once, a supernet before what starts from it. */
+export function plannedRuns(recipe: TrainConfig): PlannedRun[] {
+  const runs = new Map<string, PlannedRun>([
+    [SUPERNET, { name: SUPERNET, settings: { "gate.epochs": "0" } }],
+    [BASE, { name: BASE, settings: { epochs: "0" }, from: SUPERNET }],
+  ]);
+  for (const ablation of ABLATIONS) {
+    for (const [variant, settings] of Object.entries(ablation.variants)) {
+      const name = runOf(ablation, variant, recipe);
+      if (runs.has(name)) continue;
+      runs.set(
+        name,
+        ablation.gateOnly ? { name, settings: { ...settings, epochs: "0" }, from: SUPERNET } : { name, settings },
+      );
+    }
+  }
+  return [...runs.values()];
+}
+
+/** A setting as one would type it. */
+function typedAt(config: TrainConfig, path: string): string {
+  const value = settingAt(config, path);
+  if (!leaves.has(path)) throw new Error(`${path} is no setting`);
+  return value === null ? "none" : String(value);
+}

@@ -1,0 +1,179 @@
+/**
+ * Records a finished training as a main result: the honest table, the gate's AUC on three kinds of images, its widths against the
+ * same widths trained alone, and the time saved against the arithmetic saved.
+ *
+ *     npm run build && node dist/bench/results/record-run.js runs/cifar10 --recipe recipes/cifar10.yaml
+ *         [--alone runs/cifar10-width-0 --alone runs/cifar10-width-2 --alone runs/cifar10-width-5]
+ *         [--record results/cifar10] [--threads 0] [--passes 7]
+ *
+ * Needs the native kernels, and for the times a machine with nothing else to do: a few minutes.
+ */
+
+import { basename, join } from "node:path";
+import { isDeepStrictEqual, parseArgs } from "node:util";
+import { loadConfig } from "../../src/cli/config.js";
+import type { Dataset } from "../../src/data/dataset.js";
+import type { Splits } from "../../src/data/open-node.js";
+import { Plan } from "../../src/engine/plan.js";
+import { quantile } from "../../src/engine/timing.js";
+import { UsageError } from "../../src/errors.js";
+import { pairedInterval } from "../../src/evaluate/interval.js";
+import type { Measured } from "../../src/evaluate/measure.js";
+import { readModelFile } from "../../src/io/model-file-node.js";
+import type { TrainConfig } from "../../src/train/config.js";
+import { withLabelled } from "../../src/train/labelled-node.js";
+import { partsOf } from "../../src/train/parts.js";
+import { RunFolder } from "../../src/train/run-folder-node.js";
+import { measureModel } from "../../src/train/val-node.js";
+import {
+  addToRecord,
+  commitNow,
+  type Figure,
+  figuresOf,
+  flagsFrom,
+  type Images,
+  type Run,
+  settingsHash,
+} from "./record.js";
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    recipe: { type: "string" },
+    alone: { type: "string", multiple: true, default: [] },
+    record: { type: "string" },
+    threads: { type: "string", default: "0" },
+    passes: { type: "string", default: "7" },
+  },
+});
+const [folder] = positionals;
+if (folder === undefined || values.recipe === undefined) {
+  throw new UsageError("expected the folder of a finished run, and its --recipe");
+}
+const recipe = values.recipe;
+const threads = Number(values.threads);
+const recordFolder = values.record ?? join("results", basename(folder));
+
+interface Trained {
+  run: Run;
+  model: string;
+  config: TrainConfig;
+}
+
+async function trained(folder: string, name: string): Promise<Trained> {
+  const config = (await RunFolder.readArgs(folder)) as unknown as TrainConfig;
+  const model = join(folder, "best.safetensors");
+  const file = await readModelFile(model);
+  if (file.results === undefined)
+    throw new UsageError(`${folder}: expected a finished run; go on with dsnet train --resume`);
+  const flags = flagsFrom(loadConfig({ file: recipe, flags: { data: "-", output: "-" } }), config);
+  const run: Run = {
+    run: name,
+    seed: config.seed,
+    settings: settingsHash(config),
+    seconds: await RunFolder.readSeconds(folder),
+    commit: commitNow(),
+    kernels: file.kernelBuild ?? "",
+    command: ["dsnet train --config", recipe, ...flags].join(" "),
+  };
+  return { run, model, config };
+}
+
+/** What the run learnt from, or held out. */
+const partOf = (config: TrainConfig, part: "learned" | "heldOut") => (data: Splits) =>
+  partsOf(data.train, config)[part];
+
+async function tableOn(t: Trained, images: Images, split: (data: Splits) => Dataset): Promise<[Figure[], Measured]> {
+  console.log(`${t.model}: ${images} images`);
+  const { evaluation, measured } = await measureModel(t.model, { data: t.config.data, split, threads });
+  return [figuresOf(evaluation, { run: t.run.run, seed: t.run.seed, images }), measured];
+}
+
+/** A difference of two networks on the same images. */
+function difference(what: string, about: Pick<Figure, "run" | "seed">, a: Uint8Array, b: Uint8Array): Figure {
+  const { difference: value, low, high } = pairedInterval(Float64Array.from(a, (right, i) => right - b[i]!));
+  return { ...about, images: "validation", what, madds: null, value, low, high, n: a.length };
+}
+
+/** Milliseconds of an image, one at a time in the data's order, with the gate and at the widest; passes take turns. */
+async function times({ model, config }: Trained): Promise<{ dynamic: number[]; widest: number[]; images: number }> {
+  const options = { data: config.data, threads: 1, device: "native" } as const;
+  return withLabelled(model, options, async ({ net, backend, span, loader }) => {
+    const widest = net.widths - 1;
+    const plan = new Plan(backend, net, span, { batch: 1, slots: [widest], dynamic: true });
+    const pixels: Float32Array[] = [];
+    for await (const { images, size } of loader.inOrder()) {
+      const floats = images.length / size;
+      for (let i = 0; i < size; i++) pixels.push(images.slice(i * floats, (i + 1) * floats));
+    }
+    const pass = (run: () => void) => {
+      let ms = 0;
+      for (const image of pixels) {
+        backend.f32.set(image, plan.input / 4);
+        const began = performance.now();
+        run();
+        ms += performance.now() - began;
+      }
+      return ms / pixels.length;
+    };
+    const found = { dynamic: [] as number[], widest: [] as number[], images: pixels.length };
+    for (let i = 0; i <= Number(values.passes); i++) {
+      const ms = { dynamic: pass(() => plan.runDynamic(1)), widest: pass(() => plan.run(1, widest)) };
+      if (i === 0) continue; // warms up
+      found.dynamic.push(ms.dynamic);
+      found.widest.push(ms.widest);
+    }
+    plan.dispose();
+    return found;
+  });
+}
+
+const whole = await trained(folder, "supernet");
+const [validation, measured] = await tableOn(whole, "validation", ({ val }) => val);
+const [heldOut] = await tableOn(whole, "held-out", partOf(whole.config, "heldOut"));
+const [learned] = await tableOn(whole, "training", partOf(whole.config, "learned"));
+const about = { run: "supernet", seed: whole.run.seed };
+const figures = [...validation, ...heldOut, ...learned];
+
+const pairs: Figure[] = [];
+for (const path of values.alone) {
+  const one = await trained(path, "");
+  const { width } = one.config;
+  const expected = { ...whole.config, width, output: one.config.output };
+  const places = { threads: one.config.threads, workers: one.config.workers, device: one.config.device };
+  if (width === null || !isDeepStrictEqual(one.config, { ...expected, ...places })) {
+    throw new UsageError(`${path}: expected a run with --width whose other settings are those of ${folder}`);
+  }
+  one.run.run = `width ${width} alone`;
+  const [rows, alone] = await tableOn(one, "validation", ({ val }) => val);
+  await addToRecord(
+    recordFolder,
+    one.run,
+    rows.filter(({ what }) => what === "width 0"),
+  );
+  pairs.push(difference(`width ${width} - alone`, about, measured.widths[width]!.correct, alone.widths[0]!.correct));
+}
+
+const took = await times(whole);
+const meanMadds = (what: string) => validation.find((row) => row.what === what)!.madds!;
+const widestMadds = measured.widths.at(-1)!.madds;
+const fact = (what: string, value: number, samples: number[] = []): Figure => ({
+  ...about,
+  images: "validation",
+  what,
+  madds: null,
+  value,
+  low: samples.length > 0 ? Math.min(...samples) : null,
+  high: samples.length > 0 ? Math.max(...samples) : null,
+  n: took.images,
+});
+const [dynamicMs, widestMs] = [quantile(took.dynamic, 0.5), quantile(took.widest, 0.5)];
+await addToRecord(recordFolder, whole.run, [
+  ...figures,
+  ...pairs,
+  fact("ms dynamic", dynamicMs, took.dynamic),
+  fact("ms widest", widestMs, took.widest),
+  fact("saving in MAdds", 1 - meanMadds("dynamic") / widestMadds),
+  fact("saving in time", 1 - dynamicMs / widestMs),
+]);
+console.log(`recorded in ${recordFolder}; npm run results makes docs/RESULTS.md of it`);

@@ -1,0 +1,155 @@
+/**
+ * Runs the ablations with a recipe, one run after another, and records them; about 2 hours for a seed on 2 cores:
+ *
+ *     npm run build && node dist/bench/results/run-ablations.js [--seeds 0,1,2] [--recipe recipes/reduced.yaml]
+ *         [--data ../shared/data/cifar10-jpeg.tar.gz] [--runs runs/ablations] [--record results/ablations] [--threads 0]
+ *
+ * Ctrl-C stops it in good order; the same command goes on: what is recorded is skipped, what was begun is resumed.
+ *
+ * Two sets of images judge every run. `unused`: training images that the recipe's subset left out, which neither stage has seen; what
+ * becomes a default is chosen by them. `validation`: for the table alone.
+ */
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { loadConfig } from "../../src/cli/config.js";
+import { flagOf } from "../../src/cli/schema.js";
+import { formatSeconds } from "../../src/cli/units.js";
+import { type Dataset, sample, subset } from "../../src/data/dataset.js";
+import { UsageError } from "../../src/errors.js";
+import type { Evaluation } from "../../src/evaluate/evaluate.js";
+import { readModelFile } from "../../src/io/model-file-node.js";
+import type { TrainConfig } from "../../src/train/config.js";
+import { RunFolder } from "../../src/train/run-folder-node.js";
+import { val } from "../../src/train/val-node.js";
+import { type PlannedRun, plannedRuns } from "./ablations.js";
+import { addToRecord, commitNow, figuresOf, readRecord, settingsHash } from "./record.js";
+
+const { values } = parseArgs({
+  options: {
+    recipe: { type: "string", default: "recipes/reduced.yaml" },
+    data: { type: "string", default: "../shared/data/cifar10-jpeg.tar.gz" },
+    seeds: { type: "string", default: "0,1,2" },
+    runs: { type: "string", default: "runs/ablations" },
+    record: { type: "string", default: "results/ablations" },
+    threads: { type: "string", default: "0" },
+  },
+});
+
+interface Task extends PlannedRun {
+  seed: number;
+  output: string;
+  args: string[];
+  config: TrainConfig;
+  hash: string;
+}
+
+function taskOf(run: PlannedRun, seed: number): Task {
+  const at = (name: string) => join(values.runs, `${name}-${seed}`);
+  const flags: Record<string, string> = {
+    data: values.data,
+    output: at(run.name),
+    seed: String(seed),
+    ...run.settings,
+    ...(run.from && { init: join(at(run.from), "best.safetensors") }),
+  };
+  const config = loadConfig({ file: values.recipe, flags });
+  const args = ["train", "--config", values.recipe, ...Object.entries(flags).flatMap(([path, x]) => [flagOf(path), x])];
+  return { ...run, seed, output: at(run.name), args, config, hash: settingsHash(config) };
+}
+
+/** Up to as many images as validation has, of those that a run's subset left out; null where there are none. */
+function unused(train: Dataset, count: number, { subset: used, seed }: TrainConfig): Dataset | null {
+  const rest = used === null ? 0 : Math.min(count, train.length - used);
+  if (rest <= 0) return null;
+  const drawn = sample(train, used! + rest, seed); // its first ones are the run's
+  return subset(
+    drawn,
+    Array.from({ length: rest }, (_, i) => used! + i),
+  );
+}
+
+/** `dsnet` with these arguments; its exit code. Ctrl-C reaches it too, and it saves. */
+function dsnet(args: readonly string[]): Promise<number> {
+  const main = fileURLToPath(new URL("../../src/cli/main.js", import.meta.url));
+  const child = spawn(process.execPath, [main, ...args], { stdio: "inherit" });
+  const stop = () => child.kill("SIGTERM");
+  process.on("SIGTERM", stop);
+  return new Promise((resolve) =>
+    child.on("exit", (code) => {
+      process.off("SIGTERM", stop);
+      resolve(code ?? 1);
+    }),
+  );
+}
+
+async function resumeArgs({ output, hash }: Task): Promise<string[]> {
+  const began = (await RunFolder.readArgs(output)) as unknown as TrainConfig;
+  if (settingsHash(began) !== hash) {
+    throw new UsageError(`${output} holds a run with other settings: move it away, or put other --runs`);
+  }
+  return ["train", "--resume", "--output", output];
+}
+
+async function record({ name, seed, output, args, config, hash }: Task): Promise<void> {
+  const model = join(output, "best.safetensors");
+  const file = await readModelFile(model);
+  const about = { run: name, seed };
+  const figures = figuresOf(file.results as Evaluation, { ...about, images: "validation" });
+  if (config.subset !== null) {
+    const split = ({ train, val }: { train: Dataset; val: Dataset }) => {
+      const images = unused(train, val.length, config);
+      if (images === null)
+        throw new UsageError(`${values.recipe}: expected a subset that leaves training images unused`);
+      return images;
+    };
+    const evaluation = await val(model, { data: values.data, split, threads: Number(values.threads) });
+    figures.push(...figuresOf(evaluation, { ...about, images: "unused" }));
+  }
+  await addToRecord(
+    values.record,
+    {
+      ...about,
+      settings: hash,
+      seconds: await RunFolder.readSeconds(output),
+      commit: commitNow(),
+      kernels: file.kernelBuild ?? "",
+      command: `dsnet ${args.join(" ")}`,
+    },
+    figures,
+  );
+}
+
+process.on("SIGINT", () => {});
+const recipe = loadConfig({ file: values.recipe, flags: { data: values.data } });
+const tasks = values.seeds.split(",").flatMap((seed) => plannedRuns(recipe).map((run) => taskOf(run, Number(seed))));
+const gateOnly = new Map(tasks.map(({ name, from }) => [name, from !== undefined]));
+const isRecorded = (task: Task) =>
+  readRecord(values.record).runs.find((r) => r.run === task.name && r.seed === task.seed && r.settings === task.hash);
+
+for (const [i, task] of tasks.entries()) {
+  if (isRecorded(task)) continue;
+  const { runs } = readRecord(values.record);
+  // A run takes as long as the same one of another seed, else as the mean of those with or without a stage I of their own.
+  const mean = (list: typeof runs) => list.reduce((sum, run) => sum + run.seconds, 0) / list.length;
+  const expected = ({ name, from }: Task) => {
+    const same = runs.filter((run) => run.run === name);
+    return mean(same.length > 0 ? same : runs.filter((run) => gateOnly.get(run.run) === (from !== undefined)));
+  };
+  const left = tasks.slice(i).filter((other) => !isRecorded(other));
+  const seconds = left.reduce((sum, other) => sum + expected(other), 0);
+  const time = Number.isFinite(seconds) ? `, about ${formatSeconds(seconds)} left` : "";
+  console.log(`\n== ${task.name}, seed ${task.seed}: run ${i + 1} of ${tasks.length}${time}`);
+  const args = existsSync(join(task.output, "args.yaml")) ? await resumeArgs(task) : task.args;
+  const code = await dsnet([...args, "--threads", values.threads]);
+  if (code !== 0) {
+    console.log("\nstopped; the same command goes on from here");
+    process.exit(code);
+  }
+  await record(task);
+}
+console.log(
+  `\nall ${tasks.length} runs are recorded in ${values.record}; npm run results makes docs/RESULTS.md of them`,
+);
