@@ -207,6 +207,10 @@ static void gemm_block(const Tiles *tiles, const PanelShape *s, const Block *b, 
       const float *x = b->x + line * b->line_step;
       for (int tile = 0, row = 0; tile < tiles_of_line; tile++) {
         const int rows = ceil_div(b->rows - row, tiles_of_line - tile);
+        if (column == 0) { /* what the next tile reads and the columns of this sweep write */
+          prefetch(x + (size_t)(row + rows) * b->ldx, (size_t)rows * b->ldx);
+          prefetch_store(out + (size_t)rows * ldy, (size_t)rows * ldy);
+        }
         tiles->of[vecs - 1][rows - 1](s, x + (size_t)row * b->ldx, b->ldx, wp, column, e, out, ldy, to);
         row += rows;
         out += (size_t)rows * ldy;
@@ -420,17 +424,21 @@ INLINE int dw_chunks(int rows, int cout, int cin, int taps) {
 /* Adds rows [from, to) into the prefix columns [column, to_column) of dw, whose taps hold `cin_max` inputs. */
 static void dw_rows(const DwJob *job, int from, int to, int from_column, int to_column, float *dw, int cin_max, size_t panel_stride,
                     float *gathered) {
-  const int cin = job->source.c;
+  const int cin = job->source.c, dense = source_is_dense(&job->source);
+  const int tiles = ceil_div(to_column - from_column, TILE_COLS) * job->taps * ceil_div(cin, TILE_ROWS);
   for (int row = from; row < to; row += DW_ROWS) {
     const int count = imin(DW_ROWS, to - row);
     int ldx;
     const float *x = source_rows(&job->source, row, row + count, gathered, &ldx);
     const float *dy = job->dy + (size_t)row * job->cout;
+    int tile = 0; /* each asks for its share of the next rows */
     for (int column = from_column; column < to_column; column += TILE_COLS) {
       const int vecs = ceil_div(imin(TILE_COLS, to_column - column), VL);
       for (int tap = 0; tap < job->taps; tap++)
         for (int k = 0; k < cin; k += TILE_ROWS) {
           const int r = imin(TILE_ROWS, cin - k);
+          if (dense) prefetch_share(x + (size_t)count * ldx, (size_t)count * ldx, tile, tiles);
+          prefetch_share(dy + (size_t)count * job->cout, (size_t)count * job->cout, tile++, tiles);
           outers[vecs - 1][r - 1](x + (size_t)tap * cin + k, ldx, dy, job->cout, count,
                                   dw + ((size_t)tap * cin_max + k) * DSN_PANEL, panel_stride, column, to_column);
         }
