@@ -117,21 +117,25 @@ static void depthwise_dx_strided(const void *context, int item, int thread) {
   const int image = item / r->h, ih = item % r->h;
   const float *dy = FLOATS(r->dy) + (size_t)image * r->oh * r->ow * r->c, *w = FLOATS(r->w);
   float *dx = FLOATS(r->dx) + (size_t)item * r->width * r->c;
-  for (int iw = 0; iw < r->width; iw++)
+  for (int iw = 0; iw < r->width; iw++, dx += r->c) {
+    const float *in[25], *taps[25]; /* what meets in this pixel */
+    int count = 0;
+    for (int kh = 0; kh < r->kernel; kh++) {
+      const int oh = ih + r->pad - kh;
+      if (oh < 0 || oh % r->stride || oh / r->stride >= r->oh) continue;
+      for (int kw = 0; kw < r->kernel; kw++) {
+        const int ow = iw + r->pad - kw;
+        if (ow < 0 || ow % r->stride || ow / r->stride >= r->ow) continue;
+        in[count] = dy + ((size_t)(oh / r->stride) * r->ow + ow / r->stride) * r->c;
+        taps[count++] = w + (size_t)(kh * r->kernel + kw) * r->cmax;
+      }
+    }
     for (int ch = 0; ch < r->c; ch += VL) {
       vf acc = {0};
-      for (int kh = 0; kh < r->kernel; kh++) {
-        const int oh = ih + r->pad - kh;
-        if (oh < 0 || oh % r->stride || oh / r->stride >= r->oh) continue;
-        for (int kw = 0; kw < r->kernel; kw++) {
-          const int ow = iw + r->pad - kw;
-          if (ow < 0 || ow % r->stride || ow / r->stride >= r->ow) continue;
-          acc = vf_fma(vf_load(dy + ((size_t)(oh / r->stride) * r->ow + ow / r->stride) * r->c + ch),
-                       vf_load(w + (size_t)(kh * r->kernel + kw) * r->cmax + ch), acc);
-        }
-      }
-      vf_store_n(dx + (size_t)iw * r->c + ch, acc, imin(VL, r->c - ch));
+      for (int tap = 0; tap < count; tap++) acc = vf_fma(vf_load(in[tap] + ch), vf_load(taps[tap] + ch), acc);
+      vf_store_n(dx + ch, acc, imin(VL, r->c - ch));
     }
+  }
 }
 
 static void op_depthwise_dx(const DepthwiseDxRecord *r) {

@@ -424,8 +424,9 @@ INLINE int dw_chunks(int rows, int cout, int cin, int taps) {
 /* Adds rows [from, to) into the prefix columns [column, to_column) of dw, whose taps hold `cin_max` inputs. */
 static void dw_rows(const DwJob *job, int from, int to, int from_column, int to_column, float *dw, int cin_max, size_t panel_stride,
                     float *gathered) {
-  const int cin = job->source.c, dense = source_is_dense(&job->source);
-  const int tiles = ceil_div(to_column - from_column, TILE_COLS) * job->taps * ceil_div(cin, TILE_ROWS);
+  const int dense = source_is_dense(&job->source), joined = job->source.c == cin_max; /* taps lie behind each other */
+  const int cin = joined ? job->taps * cin_max : job->source.c, taps = joined ? 1 : job->taps;
+  const int tiles = ceil_div(to_column - from_column, TILE_COLS) * taps * ceil_div(cin, TILE_ROWS);
   for (int row = from; row < to; row += DW_ROWS) {
     const int count = imin(DW_ROWS, to - row);
     int ldx;
@@ -434,7 +435,7 @@ static void dw_rows(const DwJob *job, int from, int to, int from_column, int to_
     int tile = 0; /* each asks for its share of the next rows */
     for (int column = from_column; column < to_column; column += TILE_COLS) {
       const int vecs = ceil_div(imin(TILE_COLS, to_column - column), VL);
-      for (int tap = 0; tap < job->taps; tap++)
+      for (int tap = 0; tap < taps; tap++)
         for (int k = 0; k < cin; k += TILE_ROWS) {
           const int r = imin(TILE_ROWS, cin - k);
           if (dense) prefetch_share(x + (size_t)count * ldx, (size_t)count * ldx, tile, tiles);
