@@ -72,6 +72,9 @@ INLINE void sum_columns_as(const SumKind kind, const int act, const Columns *s, 
       const int lanes = imin(VL, c - ch);
       const float *x = s->x + (size_t)row * c + ch, *dy = s->dy ? s->dy + (size_t)row * c + ch : 0;
       float *g = kind == SUM_NORM && s->g ? s->g + (size_t)row * c + ch : 0;
+      const size_t next = (size_t)(row + 64) * c; /* each vector of channels asks for its share of the next block */
+      prefetch_share(s->x + next, (size_t)64 * c, ch / VL, ceil_div(c, VL));
+      if (s->dy) prefetch_share(s->dy + next, (size_t)64 * c, ch / VL, ceil_div(c, VL));
       vf a[4] = {{0}}, b[4] = {{0}}; /* four chains hide the latency of the additions */
       int r = 0;
       for (; r + 4 <= count; r += 4)

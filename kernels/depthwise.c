@@ -11,7 +11,7 @@ enum { STRIP = VL == 16 ? 7 : VL == 8 ? 2 : 4 };
 typedef struct {
   const float *x, *w, *scale, *shift;
   float *y;
-  int h, width, c, kernel, stride, pad, oh, ow, cmax, flip, act;
+  int h, width, c, kernel, stride, pad, oh, ow, cmax, flip, act, far;
 } DepthwiseJob;
 
 /* What lies beside the image. */
@@ -79,7 +79,13 @@ INLINE void depthwise_band(const DepthwiseJob *j, const int kernel, const int st
   const int first = item % bands * BAND_ROWS;
   const float *x = j->x + (size_t)image * j->h * j->width * j->c;
   float *y = j->y + (size_t)image * j->oh * j->ow * j->c;
-  for (int oh = first; oh < imin(first + BAND_ROWS, j->oh); oh++) depthwise_row(j, kernel, stride, x, oh, from, to, y);
+  for (int oh = first; oh < imin(first + BAND_ROWS, j->oh); oh++) {
+    /* The lines that the next row of outputs reads and this one does not. */
+    const int next = oh * stride - j->pad + kernel;
+    for (int pixel = imax(0, next) * j->width; j->far && pixel < imin(next + stride, j->h) * j->width; pixel++)
+      prefetch(x + (size_t)pixel * j->c + from, (size_t)(to - from));
+    depthwise_row(j, kernel, stride, x, oh, from, to, y);
+  }
 }
 
 static void depthwise_chunk(const void *context, int item, int thread) {
@@ -99,7 +105,8 @@ static void run_depthwise(const DepthwiseJob *j, int n) {
 
 static void op_depthwise(const DepthwiseRecord *r) {
   const DepthwiseJob job = {FLOATS(r->x), FLOATS(r->w), FLOATS_IF(r->scale), FLOATS_IF(r->shift), FLOATS(r->y),
-                            r->h, r->width, r->c, r->kernel, r->stride, r->pad, r->oh, r->ow, r->cmax, 0, r->act};
+                            r->h, r->width, r->c, r->kernel, r->stride, r->pad, r->oh, r->ow, r->cmax, 0, r->act,
+                            is_far((size_t)r->n * r->h * r->width * r->c)};
   run_depthwise(&job, r->n);
 }
 
@@ -111,27 +118,32 @@ static void depthwise_dx_strided(const void *context, int item, int thread) {
   const int image = item / r->h, ih = item % r->h;
   const float *dy = FLOATS(r->dy) + (size_t)image * r->oh * r->ow * r->c, *w = FLOATS(r->w);
   float *dx = FLOATS(r->dx) + (size_t)item * r->width * r->c;
-  for (int iw = 0; iw < r->width; iw++)
+  for (int iw = 0; iw < r->width; iw++, dx += r->c) {
+    const float *in[25], *taps[25]; /* what meets in this pixel */
+    int count = 0;
+    for (int kh = 0; kh < r->kernel; kh++) {
+      const int oh = ih + r->pad - kh;
+      if (oh < 0 || oh % r->stride || oh / r->stride >= r->oh) continue;
+      for (int kw = 0; kw < r->kernel; kw++) {
+        const int ow = iw + r->pad - kw;
+        if (ow < 0 || ow % r->stride || ow / r->stride >= r->ow) continue;
+        in[count] = dy + ((size_t)(oh / r->stride) * r->ow + ow / r->stride) * r->c;
+        taps[count++] = w + (size_t)(kh * r->kernel + kw) * r->cmax;
+      }
+    }
     for (int ch = 0; ch < r->c; ch += VL) {
       vf acc = {0};
-      for (int kh = 0; kh < r->kernel; kh++) {
-        const int oh = ih + r->pad - kh;
-        if (oh < 0 || oh % r->stride || oh / r->stride >= r->oh) continue;
-        for (int kw = 0; kw < r->kernel; kw++) {
-          const int ow = iw + r->pad - kw;
-          if (ow < 0 || ow % r->stride || ow / r->stride >= r->ow) continue;
-          acc = vf_fma(vf_load(dy + ((size_t)(oh / r->stride) * r->ow + ow / r->stride) * r->c + ch),
-                       vf_load(w + (size_t)(kh * r->kernel + kw) * r->cmax + ch), acc);
-        }
-      }
-      vf_store_n(dx + (size_t)iw * r->c + ch, acc, imin(VL, r->c - ch));
+      for (int tap = 0; tap < count; tap++) acc = vf_fma(vf_load(in[tap] + ch), vf_load(taps[tap] + ch), acc);
+      vf_store_n(dx + ch, acc, imin(VL, r->c - ch));
     }
+  }
 }
 
 static void op_depthwise_dx(const DepthwiseDxRecord *r) {
   if (r->stride == 1) {
     const DepthwiseJob job = {FLOATS(r->dy), FLOATS(r->w), 0, 0, FLOATS(r->dx), r->oh, r->ow, r->c, r->kernel, 1,
-                              r->kernel - 1 - r->pad, r->h, r->width, r->cmax, 1, 0};
+                              r->kernel - 1 - r->pad, r->h, r->width, r->cmax, 1, 0,
+                              is_far((size_t)r->n * r->oh * r->ow * r->c)};
     run_depthwise(&job, r->n);
   } else {
     dsn_parallel_for(depthwise_dx_strided, r, r->n * r->h);
@@ -140,37 +152,55 @@ static void op_depthwise_dx(const DepthwiseDxRecord *r) {
 
 /* ---- gradient of the weight ---- */
 
-/* acc[kw] += dy[ow] * x[ow * stride - pad + kw] over one row of outputs, for one row of the kernel and VL channels. */
-INLINE void depthwise_dw_row(const int kernel, const float *x, int width, const float *dy, int ow_count, int c, int stride, int pad,
-                             vf *acc) {
-  for (int ow = 0; ow < ow_count; ow++, dy += c) {
-    const int iw0 = ow * stride - pad;
+/* acc[kh][kw] += dy[ow] * x[kh][ow * stride - pad + kw] over one row of outputs, for `rows` rows of the kernel and VL channels. */
+INLINE void depthwise_dw_row(const int kernel, const int rows, const DepthwiseDwRecord *r, const float *x, const float *dy, vf *acc) {
+  const int c = r->c, width = r->width;
+  const size_t line = (size_t)width * c;
+  for (int ow = 0; ow < r->ow; ow++, dy += c) {
+    const int iw0 = ow * r->stride - r->pad;
     const vf d = vf_load(dy);
+    const float *in = x + (ptrdiff_t)iw0 * c;
     if (iw0 >= 0 && iw0 + kernel <= width) {
-      const float *in = x + (size_t)iw0 * c;
-      UNROLL for (int kw = 0; kw < kernel; kw++) acc[kw] = vf_fma(vf_load(in + (size_t)kw * c), d, acc[kw]);
+      UNROLL for (int kh = 0; kh < rows; kh++)
+        UNROLL for (int kw = 0; kw < kernel; kw++)
+          acc[kh * kernel + kw] = vf_fma(vf_load(in + kh * line + (size_t)kw * c), d, acc[kh * kernel + kw]);
     } else {
       UNROLL for (int kw = 0; kw < kernel; kw++)
-        if (iw0 + kw >= 0 && iw0 + kw < width) acc[kw] = vf_fma(vf_load(x + (size_t)(iw0 + kw) * c), d, acc[kw]);
+        if (iw0 + kw >= 0 && iw0 + kw < width)
+          UNROLL for (int kh = 0; kh < rows; kh++)
+            acc[kh * kernel + kw] = vf_fma(vf_load(in + kh * line + (ptrdiff_t)kw * c), d, acc[kh * kernel + kw]);
     }
   }
 }
 
+/* Adds one row of outputs to `rows` rows of the kernel's gradient, [kh][kw][c]. */
+INLINE void depthwise_dw_add(const int kernel, const int rows, const DepthwiseDwRecord *r, const float *x, const float *dy, int lanes,
+                             float *partial) {
+  vf acc[25];
+  UNROLL for (int kh = 0; kh < rows; kh++) UNROLL for (int kw = 0; kw < kernel; kw++) acc[kh * kernel + kw] = (vf){0};
+  depthwise_dw_row(kernel, rows, r, x, dy, acc);
+  UNROLL for (int kh = 0; kh < rows; kh++)
+    UNROLL for (int kw = 0; kw < kernel; kw++) {
+      float *out = partial + (size_t)(kh * kernel + kw) * r->c;
+      vf_store_n(out, vf_load(out) + acc[kh * kernel + kw], lanes);
+    }
+}
+
+/* The whole kernel at once reads dy once and hides the additions' latency; where its sums do not fit into the registers, and at
+ * the image's edge, it goes row by row. */
 INLINE void depthwise_dw_rows(const int kernel, const DepthwiseDwRecord *r, int from, int to, float *partial) {
-  for (int ch = 0; ch < r->c; ch += VL) {
-    const int lanes = imin(VL, r->c - ch);
-    for (int row = from; row < to; row++) {
-      const int image = row / r->oh, ih0 = row % r->oh * r->stride - r->pad;
-      const float *dy = FLOATS(r->dy) + (size_t)row * r->ow * r->c + ch;
-      for (int kh = imax(0, -ih0); kh < imin(kernel, r->h - ih0); kh++) {
-        const float *x = FLOATS(r->x) + ((size_t)image * r->h + ih0 + kh) * r->width * r->c + ch;
-        vf acc[5] = {{0}};
-        depthwise_dw_row(kernel, x, r->width, dy, r->ow, r->c, r->stride, r->pad, acc);
-        UNROLL for (int kw = 0; kw < kernel; kw++) {
-          float *out = partial + (size_t)(kh * kernel + kw) * r->c + ch;
-          vf_store_n(out, vf_load(out) + acc[kw], lanes);
-        }
+  const int together = kernel <= 3 || VL == 16;
+  for (int row = from; row < to; row++) {
+    const int image = row / r->oh, ih0 = row % r->oh * r->stride - r->pad, kh0 = imax(0, -ih0), kh1 = imin(kernel, r->h - ih0);
+    const float *x = FLOATS(r->x) + ((ptrdiff_t)image * r->h + ih0) * r->width * r->c, *dy = FLOATS(r->dy) + (size_t)row * r->ow * r->c;
+    for (int ch = 0; ch < r->c; ch += VL) {
+      const int lanes = imin(VL, r->c - ch);
+      if (together && kh1 - kh0 == kernel) {
+        depthwise_dw_add(kernel, kernel, r, x + ch, dy + ch, lanes, partial + ch);
+        continue;
       }
+      for (int kh = kh0; kh < kh1; kh++)
+        depthwise_dw_add(kernel, 1, r, x + (size_t)kh * r->width * r->c + ch, dy + ch, lanes, partial + (size_t)kh * kernel * r->c + ch);
     }
   }
 }

@@ -123,7 +123,7 @@ typedef struct {
   float eps, momentum;
 } BatchNormRecord;
 
-/* dgamma += , dbeta += , dx = (dx may be absent) */
+/* dgamma += , dbeta += , dx = (dx may be absent, or dy) */
 typedef struct {
   int32_t op;
   Off x, dy, dx, gamma, beta, mean, inv, dgamma, dbeta, scratch;
@@ -153,7 +153,7 @@ typedef struct {
   int32_t n, hw, c, per_image, act;
 } AffineRecord;
 
-/* Any of dx, dscale, dshift may be absent. dx = ; dscale and dshift: += when per channel, = when per_image. */
+/* Any of dx, dscale, dshift may be absent; dx may be dy. dx = ; dscale and dshift: += when per channel, = when per_image. */
 typedef struct {
   int32_t op;
   Off x, dy, dx, scale, shift, dscale, dshift, scratch;

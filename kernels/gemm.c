@@ -219,10 +219,10 @@ typedef struct {
 } Tiles;
 static const Tiles float_tiles = {{{EACH_TILE_ROW(TILE_NAME, 1)}, {EACH_TILE_ROW(TILE_NAME, 2)}}, tile_1_8};
 
-/* `lines` lines of `rows` rows each: floats between rows and between lines. */
+/* `lines` lines of `rows` rows each: floats between rows and between lines; whether the rows are still to be fetched. */
 typedef struct {
   const float *x;
-  int lines, rows, ldx;
+  int lines, rows, ldx, far;
   size_t line_step;
 } Block;
 
@@ -244,6 +244,7 @@ static void gemm_block(const Tiles *tiles, const PanelShape *s, const Block *b, 
       const float *x = b->x + line * b->line_step;
       for (int tile = 0, row = 0; tile < tiles_of_line; tile++) {
         const int rows = ceil_div(b->rows - row, tiles_of_line - tile);
+        if (b->far && column == 0) prefetch(x + (size_t)(row + rows) * b->ldx, (size_t)rows * b->ldx); /* what the next tile reads */
         tiles->of[vecs - 1][rows - 1](s, x + (size_t)row * b->ldx, b->ldx, wp, column, e, out, ldy, to, &ahead);
         ahead.offset += share;
         row += rows;
@@ -288,7 +289,7 @@ static Block window_block(const Source *s, int image, int from, int lines, float
     x += (size_t)first * s->width * s->c;
   }
   if (s->transposed) x += (size_t)(s->kernel - 1) * (width + 1) * s->c;
-  return (Block){x, lines, s->ow, s->stride * s->c, (size_t)s->stride * width * s->c};
+  return (Block){.x = x, .lines = lines, .rows = s->ow, .ldx = s->stride * s->c, .line_step = (size_t)s->stride * width * s->c};
 }
 
 /* The first row of a block where rows lie in a matrix: they are shared out evenly over the tiles, and those over the blocks. */
@@ -318,6 +319,7 @@ static void gemm_chunk(const void *context, int chunk, int thread) {
     rows = count * s->ow;
     b = window_block(s, image, line, count, scratch);
   }
+  b.far = is_far((size_t)job->rows * s->c);
   float *y = job->y + (size_t)first * job->columns;
   const Epilogue *e = &job->epilogue;
   gemm_block(job->tiles, &job->shape, &b, job->wp, from, to, e, y, job->columns);
@@ -458,17 +460,22 @@ INLINE int dw_chunks(int rows, int cout, int cin, int taps) {
 /* Adds rows [from, to) into the prefix columns [column, to_column) of dw, whose taps hold `cin_max` inputs. */
 static void dw_rows(const DwJob *job, int from, int to, int from_column, int to_column, float *dw, int cin_max, size_t panel_stride,
                     float *gathered) {
-  const int cin = job->source.c;
+  const int dense = source_is_dense(&job->source), joined = job->source.c == cin_max; /* taps lie behind each other */
+  const int cin = joined ? job->taps * cin_max : job->source.c, taps = joined ? 1 : job->taps;
+  const int tiles = ceil_div(to_column - from_column, TILE_COLS) * taps * ceil_div(cin, TILE_ROWS);
   for (int row = from; row < to; row += DW_ROWS) {
     const int count = imin(DW_ROWS, to - row);
     int ldx;
     const float *x = source_rows(&job->source, row, row + count, gathered, &ldx);
     const float *dy = job->dy + (size_t)row * job->cout;
+    int tile = 0; /* each asks for its share of the next rows */
     for (int column = from_column; column < to_column; column += TILE_COLS) {
       const int vecs = ceil_div(imin(TILE_COLS, to_column - column), VL);
-      for (int tap = 0; tap < job->taps; tap++)
+      for (int tap = 0; tap < taps; tap++)
         for (int k = 0; k < cin; k += TILE_ROWS) {
           const int r = imin(TILE_ROWS, cin - k);
+          if (dense) prefetch_share(x + (size_t)count * ldx, (size_t)count * ldx, tile, tiles);
+          prefetch_share(dy + (size_t)count * job->cout, (size_t)count * job->cout, tile++, tiles);
           outers[vecs - 1][r - 1](x + (size_t)tap * cin + k, ldx, dy, job->cout, count,
                                   dw + ((size_t)tap * cin_max + k) * DSN_PANEL, panel_stride, column, to_column);
         }

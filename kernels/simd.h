@@ -143,6 +143,20 @@ INLINE vf vf_act_grad(vf z, int act) {
   }
 }
 
+/* Whether a tensor is larger than a core's own cache, so that asking for its parts ahead pays. */
+INLINE int is_far(size_t floats) { return floats > (size_t)1 << 18; }
+
+/* Asks for `floats` floats that will soon be read, in tensors larger than the caches. The address may lie past a tensor. */
+INLINE void prefetch(const float *p, size_t floats) {
+  for (size_t i = 0; i < floats; i += 16) __builtin_prefetch(p + i);
+}
+
+/* One of `shares` parts of it: spread over the work before, it does not hold that up. */
+INLINE void prefetch_share(const float *p, size_t floats, int share, int shares) {
+  const size_t lines = (floats + 15) / 16, from = lines * (size_t)share / (size_t)shares;
+  prefetch(p + from * 16, (lines * (size_t)(share + 1) / (size_t)shares - from) * 16);
+}
+
 INLINE int imin(int a, int b) { return a < b ? a : b; }
 INLINE int imax(int a, int b) { return a > b ? a : b; }
 INLINE int ceil_div(int a, int b) { return (a + b - 1) / b; }

@@ -9,9 +9,7 @@ export function add(tape: Tape, a: Tensor, b: Tensor): Tensor {
   const y = tape.tensor(a.n, a.h, a.w, Math.max(a.c, b.c));
   const backend = tape.backend;
   backend.call({ op: "add", a: a.at, b: b.at, y: y.at, n: a.n, hw: a.h * a.w, ca: a.c, cb: b.c, act: 0 });
-  tape.record(() => {
-    const dy = y.grad;
-    if (dy === null) return;
+  tape.recordFor(y, (dy) => {
     for (const t of [a, b]) {
       tape.receive(t, (dx) =>
         backend.call({ op: "prefix", x: dy.at, y: dx, rows: t.rows, cx: y.c, cy: t.c, accumulate: 0 }),

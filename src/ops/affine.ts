@@ -27,13 +27,11 @@ export function affine(tape: Tape, x: Tensor, scale: Tensor | null, shift: Tenso
   };
   const backend = tape.backend;
   backend.call({ op: "affine", ...shape, x: x.at, y: y.at });
-  tape.record(() => {
-    const dy = y.grad;
-    if (dy === null) return;
+  tape.recordFor(y, (dy) => {
     const back = { op: "affine_dx", ...shape, x: x.at, dy: dy.at, dx: 0, dscale: 0, dshift: 0 } as const;
     if (scale !== null) tape.receive(scale, (dscale) => backend.call({ ...back, dscale }));
     if (shift !== null) tape.receive(shift, (dshift) => backend.call({ ...back, dshift }));
-    tape.receive(x, (dx) => backend.call({ ...back, dx }));
+    tape.receiveInPlace(x, y, (dx) => backend.call({ ...back, dx }));
   });
   return y;
 }

@@ -58,9 +58,7 @@ export function conv(tape: Tape, x: Tensor, weight: ConvWeight, cout: number): T
     cin_max: weight.cinMax,
     act: 0,
   });
-  tape.record(() => {
-    const dy = y.grad;
-    if (dy === null) return;
+  tape.recordFor(y, (dy) => {
     if (weight.dw !== 0) {
       tape.backend.call({ op: "conv_dw", ...shape, x: x.at, dy: dy.at, dw: weight.dw, cin_max: weight.cinMax });
     }

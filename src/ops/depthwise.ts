@@ -30,9 +30,7 @@ export function depthwise(tape: Tape, x: Tensor, weight: DepthwiseWeight): Tenso
   const y = tape.tensor(x.n, oh, ow, x.c, x.needsGrad || weight.dw !== 0);
   const shape = { n: x.n, h: x.h, width: x.w, c: x.c, kernel, stride, pad, oh, ow, cmax: weight.cMax };
   tape.backend.call({ op: "depthwise", ...shape, x: x.at, w: weight.w, y: y.at, scale: 0, shift: 0, act: 0 });
-  tape.record(() => {
-    const dy = y.grad;
-    if (dy === null) return;
+  tape.recordFor(y, (dy) => {
     if (weight.dw !== 0) tape.backend.call({ op: "depthwise_dw", ...shape, x: x.at, dy: dy.at, dw: weight.dw });
     tape.receive(x, (dx) => tape.backend.call({ op: "depthwise_dx", ...shape, dy: dy.at, w: weight.w, dx }));
   });

@@ -49,11 +49,11 @@ export function batchNorm(
     eps: weight.eps,
     momentum: running?.momentum ?? 0,
   });
-  tape.record(() => {
-    const dy = y.grad;
-    if (dy === null) return;
+  tape.recordFor(y, (dy) => {
     const share = { dy: dy.at, gamma: weight.gamma, beta: weight.beta, dgamma: weight.dgamma, dbeta: weight.dbeta };
-    tape.receive(x, (dx) => tape.backend.call({ op: "batch_norm_dx", ...shape, ...share, x: x.at, dx, mean, inv }));
+    tape.receiveInPlace(x, y, (dx) =>
+      tape.backend.call({ op: "batch_norm_dx", ...shape, ...share, x: x.at, dx, mean, inv }),
+    );
   });
   return y;
 }
@@ -70,10 +70,8 @@ export function groupNorm(tape: Tape, x: Tensor, weight: NormWeight, act: Activa
   const shape = { n: x.n, hw: x.h * x.w, c: x.c, group: GROUP_CHANNELS, act: actCode[act] };
   const { gamma, beta, dgamma, dbeta, eps } = weight;
   tape.backend.call({ op: "group_norm", ...shape, x: x.at, y: y.at, gamma, beta, mean, inv, eps });
-  tape.record(() => {
-    const dy = y.grad;
-    if (dy === null) return;
-    tape.receive(x, (dx) =>
+  tape.recordFor(y, (dy) => {
+    tape.receiveInPlace(x, y, (dx) =>
       tape.backend.call({
         op: "group_norm_dx",
         ...shape,

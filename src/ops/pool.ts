@@ -32,9 +32,7 @@ function pooled(tape: Tape, x: Tensor, oh: number, ow: number, window: PoolWindo
   const kind = window.kind === "max" ? 1 : 0;
   const shape = { n: x.n, h: x.h, width: x.w, c: x.c, kernel, stride, pad, oh, ow, kind };
   tape.backend.call({ op: "pool", ...shape, x: x.at, y: y.at });
-  tape.record(() => {
-    const dy = y.grad;
-    if (dy === null) return;
+  tape.recordFor(y, (dy) => {
     tape.accumulate(x, (dx, accumulate) =>
       tape.backend.call({ op: "pool_dx", ...shape, x: x.at, dy: dy.at, dx, accumulate }),
     );

@@ -23,6 +23,20 @@ export class Tape {
     if (this.recording) this.#steps.push(backward);
   }
 
+  /**
+   * Leaves the backward of the op that made `y`. It is given y's gradient, whose memory serves for other gradients
+   * afterwards, as long as it is in the caches; where y got no gradient nothing is done.
+   */
+  recordFor(y: Tensor, backward: (dy: Tensor) => void): void {
+    this.record(() => {
+      const dy = y.grad;
+      if (dy === null) return;
+      backward(dy);
+      if (y.grad === dy) this.backend.arena.free(dy.at);
+      y.grad = null;
+    });
+  }
+
   /** Adds to the gradient of `t`, with a kernel that can add to what is there: `write(address, 1)` must, (address, 0) not. */
   accumulate(t: Tensor, write: (dx: number, accumulate: number) => void): void {
     if (!t.needsGrad) return;
@@ -47,7 +61,21 @@ export class Tape {
     this.backend.arena.free(share.at);
   }
 
-  /** Runs the recorded steps in reverse, once. A step whose output got no gradient does nothing. */
+  /**
+   * The same for a kernel that may write over the gradient of its output, `y`, which is as large as `t`: where no other
+   * consumer came first, that becomes the gradient of `t`.
+   */
+  receiveInPlace(t: Tensor, y: Tensor, write: (dx: number) => void): void {
+    if (!t.needsGrad || t.grad !== null || y.grad === null) {
+      this.receive(t, write);
+      return;
+    }
+    t.grad = y.grad;
+    y.grad = null;
+    write(t.grad.at);
+  }
+
+  /** Runs the recorded steps in reverse, once. */
   backward(): void {
     for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) step();
   }

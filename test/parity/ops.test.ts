@@ -132,7 +132,8 @@ const layers: Record<string, (l: Layer, numbers: number[]) => void> = {
   "depthwise3.": (l, [c, stride]) => depthwiseLayer(l, "depthwise3.weight", c!, stride!),
   "depthwise5.": (l, [c, stride]) => depthwiseLayer(l, "depthwise5.weight", c!, stride!),
   "linear.": (l, [cin]) => {
-    const mean = globalPool(l.tape, l.input(value("x"), cin));
+    const pooled = globalPool(new Tape(l.backend, false), l.input(value("x"), cin));
+    const mean = new Tensor(pooled.at, pooled.n, 1, 1, pooled.c, true); // an input: its gradient stays
     const weight = l.param("linear.weight", "conv");
     const bias = l.param("linear.bias", "vector");
     l.check(conv(l.tape, mean, l.convWeight(weight, bias), 5), { x: mean, weight, bias });

@@ -10,6 +10,7 @@ import {
   draw,
   drawFactors,
   makeCase,
+  type Output,
   pick,
   randomOf,
 } from "./case.js";
@@ -17,6 +18,12 @@ import { affine, affineDx, batchNormShape, groupNormShape, type NormShape, norm,
 
 const EPS = 1e-5;
 const maybe = <T>(random: Philox, value: T): T | null => (random.int(4) > 0 ? value : null);
+
+/** dx, at times in dy's place. */
+const gradientOf = (random: Philox, dy: Float32Array): Output => ({
+  size: dy.length,
+  ...(random.int(2) === 0 && { inPlaceOf: "dy" }),
+});
 
 /** Channel counts about the vector lengths, and rows about the blocks of 64. */
 const channels = [1, 3, 4, 5, 8, 13, 16, 17, 24, 33];
@@ -87,7 +94,7 @@ function normBackward(random: Philox, s: NormShape, op: string, shape: Record<st
   const inv = Float32Array.from(forward.inv);
   const before = draw(random, s.c);
   const outputs = {
-    dx: maybe(random, { size: x.length }),
+    dx: maybe(random, gradientOf(random, dy)),
     dgamma: maybe(random, { size: s.c, before }),
     dbeta: maybe(random, { size: s.c, before }),
   };
@@ -206,7 +213,7 @@ export const affineDxCases = (): Case[] =>
     const before = draw(random, factors);
     const factor = s.perImage ? { size: factors } : { size: factors, before };
     const outputs = {
-      dx: maybe(random, { size: x.length }),
+      dx: maybe(random, gradientOf(random, dy)),
       dscale: maybe(random, factor),
       dshift: maybe(random, factor),
     };
