@@ -1,10 +1,12 @@
 /* Sums down the columns of a (rows, c) matrix, two at a time: statistics, gradients of scales and shifts, averages.
- * Blocks of 64 rows are summed in float, blocks in double, so the error does not grow with the number of rows. */
+ * Blocks of SUM_ROWS rows are summed in float, blocks in double, so the error does not grow with the number of rows. */
 #ifndef DSN_COLUMNS_H
 #define DSN_COLUMNS_H
 #include "arena.h"
 #include "parallel.h"
 #include "simd.h"
+
+enum { SUM_ROWS = 64 };
 
 typedef enum {
   SUM_PLAIN,  /* x,            -         */
@@ -65,16 +67,16 @@ INLINE void store_lanes(float *p, vf v, int lanes) {
 INLINE void sum_columns_as(const SumKind kind, const int act, const Columns *s, int from, int to, double *out) {
   const int c = s->c;
   for (int i = 0; i < 2 * c; i++) out[i] = 0;
-  for (int row = from; row < to; row += 64) {
-    const int count = imin(64, to - row);
+  for (int row = from; row < to; row += SUM_ROWS) {
+    const int count = imin(SUM_ROWS, to - row);
     for (int ch = 0; ch < c; ch += VL) {
       const ColumnFactors f = column_factors(s, ch);
       const int lanes = imin(VL, c - ch);
       const float *x = s->x + (size_t)row * c + ch, *dy = s->dy ? s->dy + (size_t)row * c + ch : 0;
       float *g = kind == SUM_NORM && s->g ? s->g + (size_t)row * c + ch : 0;
-      const size_t next = (size_t)(row + 64) * c; /* each vector of channels asks for its share of the next block */
-      prefetch_share(s->x + next, (size_t)64 * c, ch / VL, ceil_div(c, VL));
-      if (s->dy) prefetch_share(s->dy + next, (size_t)64 * c, ch / VL, ceil_div(c, VL));
+      const size_t next = (size_t)(row + SUM_ROWS) * c; /* each vector of channels asks for its share of the next block */
+      prefetch_share(s->x + next, (size_t)SUM_ROWS * c, ch / VL, ceil_div(c, VL));
+      if (s->dy) prefetch_share(s->dy + next, (size_t)SUM_ROWS * c, ch / VL, ceil_div(c, VL));
       vf a[4] = {{0}}, b[4] = {{0}}; /* four chains hide the latency of the additions */
       int r = 0;
       for (; r + 4 <= count; r += 4)

@@ -14,13 +14,10 @@ export interface Ablation {
 }
 
 type Variants = Ablation["variants"];
-const stage1 = (key: string, title: string, variants: Variants): Ablation => ({
-  key,
-  title,
-  gateOnly: false,
-  variants,
-});
-const stage2 = (key: string, title: string, variants: Variants): Ablation => ({ key, title, gateOnly: true, variants });
+const ablationOf =
+  (gateOnly: boolean) =>
+  (key: string, title: string, variants: Variants): Ablation => ({ key, title, gateOnly, variants });
+const [stage1, stage2] = [ablationOf(false), ablationOf(true)];
 
 export const ABLATIONS: readonly Ablation[] = [
   stage1("targets", "Targets of the narrow widths", {

@@ -1,6 +1,9 @@
 /** Flags that several verbs have. */
+import { existsSync } from "node:fs";
 import { InvalidArgumentError, Option } from "commander";
-import { shippedModels } from "../io/model-file-node.js";
+import { UsageError } from "../errors.js";
+import { modelPath, shippedModels } from "../io/model-file-node.js";
+import { listModels } from "../models/registry.js";
 import type { TrainConfig } from "../train/config.js";
 
 export type Device = TrainConfig["device"];
@@ -9,6 +12,15 @@ export type Device = TrainConfig["device"];
 export function modelHelp(): string {
   const names = shippedModels();
   return names.length === 0 ? "model file" : `model file, or one that comes with dsnet: ${names.join(", ")}`;
+}
+
+/** Whether a verb that takes both was given a name in the registry, not a model file. UsageError: it is neither. */
+export function isInRegistry(model: string): boolean {
+  const registry = listModels();
+  if (registry.includes(model)) return true;
+  if (existsSync(modelPath(model))) return false;
+  const names = [...shippedModels(), ...registry].join(", ");
+  throw new UsageError(`expected a model file or one of ${names}; there is no file ${model}`);
 }
 
 /** Parser of a flag that takes a whole number. */

@@ -25,9 +25,10 @@ export function modelPath(model: string): string {
 /** The bytes of a model's file, which is given by its path or a shipped model's name. Errors as of `readBytes`. */
 export async function readModelBytes(model: string): Promise<Uint8Array> {
   const path = modelPath(model);
-  const names = shippedModels();
-  if (/^[\w-]+$/.test(path) && names.length > 0 && !existsSync(path)) {
-    throw new UsageError(`There is no model ${model}: expected a file's path, or one of ${names.join(", ")}.`);
+  if (/^[\w-]+$/.test(path) && !existsSync(path)) {
+    const names = shippedModels();
+    if (names.length > 0)
+      throw new UsageError(`There is no model ${model}: expected a file's path, or one of ${names.join(", ")}.`);
   }
   return readBytes(path);
 }

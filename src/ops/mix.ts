@@ -15,9 +15,7 @@ export function mix(tape: Tape, g: Tensor, table: readonly Float32Array[]): Tens
       f32[out.at / 4 + n * c + j] = sum;
     }
   }
-  tape.record(() => {
-    const dout = out.grad;
-    if (dout === null) return;
+  tape.recordFor(out, (dout) => {
     tape.receive(g, (dg) => {
       const view = backend.f32;
       for (let n = 0; n < g.n; n++) {
@@ -43,9 +41,7 @@ export function joint(tape: Tape, a: Tensor, b: Tensor): Tensor {
       backend.f32[out.at / 4 + n * out.c + j] = value(a, n, Math.floor(j / count)) * value(b, n, j % count);
     }
   }
-  tape.record(() => {
-    const dout = out.grad;
-    if (dout === null) return;
+  tape.recordFor(out, (dout) => {
     /** Σ over the other's entries of dout times the other. */
     const share = (t: Tensor, other: Tensor, at: (own: number, others: number) => number) =>
       tape.receive(t, (dt) => {

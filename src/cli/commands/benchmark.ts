@@ -1,17 +1,15 @@
 /** `dsnet benchmark`: time of every width and of the gate, against what MAdds promise and what this core can do. */
-import { existsSync } from "node:fs";
 import { cpus } from "node:os";
 import type { Command } from "commander";
 import type { Precision } from "../../backend/backend.js";
 import { openBackend } from "../../backend/open.js";
-import { UsageError } from "../../errors.js";
 import { type Benchmark, benchmark } from "../../evaluate/benchmark.js";
 import { writeFileAtomic } from "../../io/files-node.js";
-import { type ModelFile, selectTensors } from "../../io/model-file.js";
-import { modelPath, readModelFile, shippedModels } from "../../io/model-file-node.js";
+import { selectTensors } from "../../io/model-file.js";
+import { readModelFile } from "../../io/model-file-node.js";
 import { build } from "../../models/build.js";
 import { networkOf } from "../../models/file.js";
-import { listModels, modelSpec } from "../../models/registry.js";
+import { modelSpec } from "../../models/registry.js";
 import { allocSpan, initState, readState } from "../../models/state.js";
 import { renderBenchmark, TIME_COLUMNS, timeCells, timeSentences } from "../../report/time.js";
 import {
@@ -19,6 +17,7 @@ import {
   deviceOption,
   type FixedWidth,
   fixedWidth,
+  isInRegistry,
   jsonOption,
   modelHelp,
   precisionOption,
@@ -66,7 +65,7 @@ Examples:
     )
     .action(async (model: string, { json, output, device, precision, threads, layers, ...options }: Options) => {
       const terminal = new Terminal({ json });
-      const file = await modelFile(model);
+      const file = isInRegistry(model) ? null : await readModelFile(model);
       const net = file === null ? build(modelSpec(model), precision) : networkOf(file, precision);
       const backend = await openBackend({ device, threads, precision });
       try {
@@ -97,14 +96,6 @@ Examples:
         backend.dispose();
       }
     });
-}
-
-/** Null for a name in the registry. */
-async function modelFile(model: string): Promise<ModelFile | null> {
-  if (listModels().includes(model)) return null;
-  if (existsSync(modelPath(model))) return readModelFile(model);
-  const names = [...shippedModels(), ...listModels()].join(", ");
-  throw new UsageError(`expected a model file or one of ${names}; there is no file ${model}`);
 }
 
 const slotOf = (width: FixedWidth | true) => (width === true ? "largest" : width === "smallest" ? 0 : width);

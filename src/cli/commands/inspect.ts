@@ -1,10 +1,8 @@
 /** `dsnet inspect`: what a model consists of and what each width costs. */
-import { existsSync } from "node:fs";
 import { type Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../../errors.js";
 import { describeModel, listModels, type ModelDescription, type ModelSummary } from "../../index.js";
-import { modelPath, shippedModels } from "../../io/model-file-node.js";
-import { jsonOption, modelHelp } from "../options.js";
+import { isInRegistry, jsonOption, modelHelp } from "../options.js";
 import { table } from "../table.js";
 import { Terminal } from "../terminal.js";
 import { formatCount, formatMadds } from "../units.js";
@@ -45,11 +43,7 @@ Examples:
         terminal.print(listTable(models, heading));
         return;
       }
-      const registry = listModels().map(({ name }) => name);
-      if (!registry.includes(model) && !existsSync(modelPath(model))) {
-        const names = [...shippedModels(), ...registry].join(", ");
-        throw new UsageError(`expected a model file or one of ${names}; there is no file ${model}`);
-      }
+      isInRegistry(model); // or a file: else it says what it expected
       const description = await describeModel(
         model,
         layers === undefined ? {} : { layersAt: layers === true ? "largest" : layers },
