@@ -28,16 +28,17 @@ const registry: Record<string, ModelSpec> = {
     candidates: null,
   },
 
-  // Handwritten digits and the like. One width before the gate, so `largest` is the widest numbered width. The gate sits
-  // as deep as 6 % of the widest's cost allow: how well it tells easy from hard grows with what lies before it.
+  // Handwritten digits, clothes and the like. One width before the gate, so `largest` is the widest numbered width. The gate sits
+  // as deep as 7 % of the widest's cost allow: how well it tells easy from hard grows with what lies before it. The image is halved
+  // behind the stem, not in it: on Fashion-MNIST that is worth more than the same arithmetic spent on channels.
   ds_mbnet_28: {
     description: "small DS-MBNet, 28×28 grey, 6 widths",
     input: { height: 28, width: 28, channels: 1 },
-    stem: { kernel: 3, stride: 2, widths: [16] }, // 28 → 14
+    stem: { kernel: 3, stride: 1, widths: [16] },
     stages: [
-      { block: "separable", repeat: 1, kernel: 3, stride: 1, widths: [24] },
-      { block: "separable", repeat: 1, kernel: 3, stride: 2, widths: [48] }, // → 7
-      { block: "separable", repeat: 2, kernel: 3, stride: 1, widths: steps(32, 272, 48), gates: [0] },
+      { block: "separable", repeat: 1, kernel: 3, stride: 2, widths: [32] }, // 28 → 14
+      { block: "separable", repeat: 1, kernel: 3, stride: 1, widths: [48] },
+      { block: "separable", repeat: 3, kernel: 3, stride: 2, widths: steps(32, 272, 48), gates: [0] }, // → 7
     ],
     act: "swish",
     norm: "bn",
