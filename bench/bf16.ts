@@ -11,6 +11,7 @@ import { table } from "../src/cli/table.js";
 import { Plan } from "../src/engine/plan.js";
 import { timeInTurns } from "../src/engine/timing.js";
 import { type Measured, measure } from "../src/evaluate/measure.js";
+import { routingOf } from "../src/io/model-file.js";
 import { withLabelled } from "../src/train/labelled-node.js";
 
 const { values } = parseArgs({
@@ -51,8 +52,8 @@ interface Run {
 /** Calls `use` with what a precision answers, while its backend is open. */
 const inPrecision = <T>(precision: Precision, use: (run: Run) => Promise<T>): Promise<T> =>
   withLabelled(model, { data, device: "native", threads, precision }, async ({ file, net, backend, span, loader }) => {
-    const dynamic = file.candidates.length > 0;
-    const measured = await measure(backend, net, span, loader.inOrder(), { batch: loader.batchSize, dynamic });
+    const routing = file.candidates.length > 0 ? routingOf(file) : undefined;
+    const measured = await measure(backend, net, span, loader.inOrder(), { batch: loader.batchSize, routing });
     const plan = new Plan(backend, net, span, { batch: 1, dynamic: false });
     const tasks = measured.widths.map(
       ({ width }) =>

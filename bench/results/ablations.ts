@@ -19,6 +19,13 @@ const ablationOf =
   (key: string, title: string, variants: Variants): Ablation => ({ key, title, gateOnly, variants });
 const [stage1, stage2] = [ablationOf(false), ablationOf(true)];
 
+/** All gates are to spend what one that learns probabilities does: a third of the widest's MAdds. */
+const paperLosses = (method: TrainConfig["gate"]["method"]) => ({
+  "gate.method": method,
+  "gate.weight_decay": "0",
+  "gate.target_madds": "11400000",
+});
+
 export const ABLATIONS: readonly Ablation[] = [
   stage1("targets", "Targets of the narrow widths", {
     "in-place ensemble bootstrapping": { bootstrap: "ensemble" },
@@ -32,14 +39,15 @@ export const ABLATIONS: readonly Ablation[] = [
     "the model's own, stage 2": { "gate.stage": "none" },
     "stage 1": { "gate.stage": "1" },
   }),
-  stage2("sgs", "Gate sparsification (SGS)", {
-    none: { "gate.sgs": "none" },
-    "Try Best": { "gate.sgs": "try_best" },
-    "Give Up": { "gate.sgs": "give_up" },
+  stage2("learns", "What the gate learns", {
+    "each width's probability of the true class": { "gate.method": "probability" },
+    "the paper's losses, exact expectation": paperLosses("expectation"),
+    "the paper's losses, straight-through Gumbel": paperLosses("gumbel"),
   }),
-  stage2("gradient", "Gradient of the choice", {
-    "exact expectation": { "gate.method": "expectation" },
-    "straight-through Gumbel": { "gate.method": "gumbel" },
+  stage2("sgs", "Gate sparsification (SGS), exact expectation", {
+    none: { ...paperLosses("expectation"), "gate.sgs": "none" },
+    "Try Best": { ...paperLosses("expectation"), "gate.sgs": "try_best" },
+    "Give Up": { ...paperLosses("expectation"), "gate.sgs": "give_up" },
   }),
   stage2("candidates", "Candidates", {
     "all widths": { "gate.candidates": "none" },
@@ -57,6 +65,7 @@ export const ABLATIONS: readonly Ablation[] = [
     "the recipe's": {},
     "the paper's": {
       "gate.method": "gumbel",
+      "gate.weight_decay": "0",
       "gate.sgs": "try_best",
       "gate.candidates": "0,1,2,3",
       "gate.hidden": "0",

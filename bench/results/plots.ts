@@ -18,6 +18,7 @@ function standAlone(svg: string): string {
 const LOOKS: { [what: string]: Pick<Mark, "colour" | "shape"> } = {
   dynamic: { colour: hue(1), shape: "diamond" },
   "confidence cascade": { colour: hue(0), shape: "triangle" },
+  gate: { colour: hue(0), shape: "triangle" },
   "random routing": { colour: hue(3), shape: "square" },
   oracle: { colour: hue(2), shape: "star" },
 };

@@ -19,6 +19,7 @@ import { quantile } from "../../src/engine/timing.js";
 import { UsageError } from "../../src/errors.js";
 import { pairedInterval } from "../../src/evaluate/interval.js";
 import type { Measured } from "../../src/evaluate/measure.js";
+import { routingOf } from "../../src/io/model-file.js";
 import { readModelFile } from "../../src/io/model-file-node.js";
 import type { TrainConfig } from "../../src/train/config.js";
 import { withLabelled } from "../../src/train/labelled-node.js";
@@ -98,7 +99,8 @@ function difference(what: string, about: Pick<Figure, "run" | "seed">, a: Uint8A
 /** Milliseconds of an image, one at a time in the data's order, with the gate and at the widest; passes take turns. */
 async function times({ model, config }: Trained): Promise<{ dynamic: number[]; widest: number[]; images: number }> {
   const options = { data: config.data, threads: 1, device: "native" } as const;
-  return withLabelled(model, options, async ({ net, backend, span, loader }) => {
+  return withLabelled(model, options, async ({ file, net, backend, span, loader }) => {
+    const routing = routingOf(file);
     const widest = net.widths - 1;
     const plan = new Plan(backend, net, span, { batch: 1, slots: [widest], dynamic: true });
     const pixels: Float32Array[] = [];
@@ -118,7 +120,7 @@ async function times({ model, config }: Trained): Promise<{ dynamic: number[]; w
     };
     const found = { dynamic: [] as number[], widest: [] as number[], images: pixels.length };
     for (let i = 0; i <= Number(values.passes); i++) {
-      const ms = { dynamic: pass(() => plan.runDynamic(1)), widest: pass(() => plan.run(1, widest)) };
+      const ms = { dynamic: pass(() => plan.runRouted(1, routing)), widest: pass(() => plan.run(1, widest)) };
       if (i === 0) continue; // warms up
       found.dynamic.push(ms.dynamic);
       found.widest.push(ms.widest);

@@ -70,12 +70,12 @@ const gate = v.strictObject({
   epochs: whole("epochs of stage II; 0: leave it out", 0),
   lr: positive("learning rate of stage II"),
   weight_decay: notNegative("weight decay of the gate"),
-  method: choice("exact expectation over the candidates, or the paper's straight-through Gumbel", [
-    "expectation",
-    "gumbel",
-  ]),
+  method: choice(
+    "learn each width's probability of the true class; or the paper's losses, with the exact expectation over widths or as straight-through Gumbel",
+    ["probability", "expectation", "gumbel"],
+  ),
   stage: v.nullable(whole("stage whose first block holds the gate; none: the model's own", 0)),
-  hidden: whole("channels of the gate's hidden layer; 0: none and no bias, the paper's gate", 0),
+  hidden: whole("channels of the gate's hidden layer; 0: none, as in the paper", 0),
   sgs: choice("gate sparsification: target of a sample on which the slimmest is wrong", [
     "try_best",
     "give_up",
@@ -85,7 +85,13 @@ const gate = v.strictObject({
   task_weight: notNegative("weight of the task loss"),
   cost_weight: notNegative("weight of the cost loss"),
   sgs_weight: notNegative("weight of the sparsification loss"),
-  target_madds: v.nullable(positive("mean MAdds to aim at; none: press cost down")),
+  target_madds: v.nullable(
+    positive("mean MAdds to aim at; none: a third of the widest; the paper's losses press it down"),
+  ),
+  routing: choice("how the model chooses: by its gate, or by a cascade, on the slimmest width's confidence", [
+    "gate",
+    "cascade",
+  ]),
   holdout: lessThanOne("share of the training images kept from stage I for the gate"),
   images: choice("what the gate learns from: held-out images, or the training images too", ["held_out", "all"]),
   views: whole("times the gate sees them: held-out ones as they are, then all augmented", 1),

@@ -103,6 +103,15 @@ export function gateCosts(net: Supernet): number[][] {
   );
 }
 
+/**
+ * What an image costs that the first of `widths` answers, and one that goes on at each other from where the first gate stands. The
+ * gate's head runs too, unused.
+ */
+export function cascadeCosts(net: Supernet, widths = net.gates[0]!.candidates): number[] {
+  const [slimmest, ...wider] = widths.map((k) => madds(net, k, true)) as [number, ...number[]];
+  return [slimmest, ...wider.map((whole) => slimmest + whole - maddsBeforeGate(net))];
+}
+
 /** MAdds of what runs before the first gate's choice, its head included. */
 export function maddsBeforeGate(net: Supernet, input = net.spec.input): number {
   const layers = layerCosts(net, 0, true, input);

@@ -1,4 +1,4 @@
-/** The budget knob: λ, what a multiply-add weighs against the gate's score. The gate picks argmax(score − λ·MAdds/widest MAdds). */
+/** The budget knob: what may be spent → the point of a model's table that spends as much of it as it can. */
 import { UsageError } from "../errors.js";
 import type { CalibrationPoint } from "../io/model-file.js";
 
@@ -10,45 +10,38 @@ export type Budget =
   /** As much as this width costs, spent where the gate finds it worth while. */
   | { width: number };
 
-/** Added to the scores for a λ. Negative λ asks for more than the gate would spend. */
-export function costBias(lambda: number, madds: readonly number[]): number[] {
-  const widest = madds[madds.length - 1]!;
-  return madds.map((cost) => (-lambda * cost) / widest);
-}
-
 /** Index of the first cost within the budget, the costliest where they descend; -1: there is none. */
 export function firstWithin(costs: readonly number[], budget: number): number {
   return costs.findIndex((cost) => cost <= budget);
 }
 
+/** A point of a table, whatever turns its knob. */
+type Point = Pick<CalibrationPoint, "madds" | "shares">;
+
 /** What a table is reckoned with. */
 export interface Costs {
-  /** By gate and candidate, see cost/madds.ts: what a λ weighs. */
-  gates: readonly (readonly number[])[];
   /** Widths that all gates may choose, and what each costs where they all choose it, gates included. */
   candidates: readonly number[];
   madds: readonly number[];
-  /** The same in milliseconds; asked for when the first budget needs it. */
+  /** Milliseconds of an image that takes each candidate, as the points' `shares` count them; asked for when the first budget needs it. */
   latency: () => readonly number[];
 }
 
-/** A model's calibration table, λ ascending, with what each λ costs and the bias it stands for: made once, not at each change. */
-export class BudgetTable {
-  readonly #points: readonly CalibrationPoint[];
+/** A table with descending cost, asked by budgets. */
+export class BudgetTable<P extends Point> {
+  readonly #points: readonly P[];
   readonly #costs: Costs;
   readonly #madds: readonly number[];
-  readonly #biases: readonly (readonly number[])[][];
   #ms: readonly number[] | null = null;
 
-  constructor(points: readonly CalibrationPoint[], costs: Costs) {
+  constructor(points: readonly P[], costs: Costs) {
     this.#points = points;
     this.#costs = costs;
     this.#madds = points.map(({ madds }) => madds);
-    this.#biases = points.map(({ lambda }) => costs.gates.map((madds) => costBias(lambda, madds)));
   }
 
-  /** The biases, by gate, with which as much of the budget is spent as the table shows. UsageError: cannot be reached. */
-  bias(budget: Budget): readonly (readonly number[])[] {
+  /** The costliest point within the budget. UsageError: it cannot be reached. */
+  within(budget: Budget): P {
     const entries = Object.entries(budget ?? {});
     const [kind, value] = entries[0] ?? [];
     if (entries.length === 1 && typeof value === "number") {
@@ -65,14 +58,14 @@ export class BudgetTable {
     throw new UsageError(`budget: expected one of { madds }, { ms }, { width }, a number; got ${got}`);
   }
 
-  #withinMadds(madds: number) {
+  #withinMadds(madds: number): P {
     return this.#within(madds, this.#madds, (least, most) => {
       return `${madds} MAdds cannot be reached; this model spends ${Math.ceil(least)} to ${Math.ceil(most)}`;
     });
   }
 
-  #within(budget: number, costs: readonly number[], refusal: (least: number, most: number) => string) {
-    const found = this.#biases[firstWithin(costs, budget)];
+  #within(budget: number, costs: readonly number[], refusal: (least: number, most: number) => string): P {
+    const found = this.#points[firstWithin(costs, budget)];
     if (found !== undefined) return found;
     throw new UsageError(`budget: ${refusal(Math.min(...costs), Math.max(...costs))}`);
   }

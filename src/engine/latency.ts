@@ -2,6 +2,7 @@
 import { platform } from "#platform";
 import type { Backend } from "../backend/backend.js";
 import { KERNELS_HASH } from "../backend/generated/kernels-hash.js";
+import type { Routing } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
 import type { Plan } from "./plan.js";
 import { quantile, timeInTurns } from "./timing.js";
@@ -12,11 +13,18 @@ const TOTAL_MS = 800;
 const SAMPLE_MS = 2;
 
 /**
- * Median milliseconds of one image where all gates choose their k-th candidate, by k, gates included. Measured once for a device and
+ * Median milliseconds of one image where all gates choose their k-th candidate, by k, gates included; or where a cascade ends there,
+ * the slimmest candidate included. Measured once for a device and
  * remembered, for as long as processor, kernels, threads, precision and network are the same; `fresh` measures anew. `plan`: for one
  * image, dynamic; its images and biases are lost.
  */
-export function deviceLatency(backend: Backend, net: Supernet, plan: Plan, fresh = false): number[] {
+export function deviceLatency(
+  backend: Backend,
+  net: Supernet,
+  plan: Plan,
+  by: Routing["by"],
+  { fresh = false } = {},
+): number[] {
   const { candidates } = net.gates[0]!;
   const key = JSON.stringify([
     platform.processor(),
@@ -25,25 +33,31 @@ export function deviceLatency(backend: Backend, net: Supernet, plan: Plan, fresh
     backend.threads,
     net.precision,
     net.spec,
+    by,
   ]);
   const known = fresh ? null : parse(platform.recall(key), candidates.length);
   if (known !== null) return known;
-  const latency = measure(backend, net, plan);
+  const latency = measure(backend, net, plan, by);
   platform.remember(key, JSON.stringify(latency));
   return latency;
 }
 
-function measure(backend: Backend, net: Supernet, plan: Plan): number[] {
+function measure(backend: Backend, net: Supernet, plan: Plan, by: Routing["by"]): number[] {
   const { height, width, channels } = net.spec.input;
   for (let i = 0; i < height * width * channels; i++) backend.f32[plan.input / 4 + i] = Math.sin(i);
-  const tasks = net.gates[0]!.candidates.map((_, k) => forcedRoute(plan, net, 1, k));
+  const tasks = net.gates[0]!.candidates.map((_, k) => forcedRoute(plan, net, 1, by, k));
   const once = timeInTurns(tasks, { rounds: 1 }).reduce((sum, [ms]) => sum + Math.max(ms!, SAMPLE_MS), 0);
   const rounds = Math.max(5, Math.min(40, Math.round(TOTAL_MS / once)));
   return timeInTurns(tasks, { rounds, sampleMs: SAMPLE_MS }).map((times) => quantile(times, 0.5));
 }
 
-/** A run of the plan on n images in which every gate chooses its k-th candidate, whatever its scores. */
-export function forcedRoute(plan: Plan, net: Supernet, n: number, k: number): () => void {
+/** A run of the plan on n images in which every gate chooses its k-th candidate, or a cascade ends at it, whatever the scores. */
+export function forcedRoute(plan: Plan, net: Supernet, n: number, by: Routing["by"], k: number): () => void {
+  if (by === "cascade") {
+    // No confidence is below 0, every one is below 2.
+    const cascade = { wider: net.gates[0]!.candidates[k]!, threshold: k === 0 ? 0 : 2 };
+    return () => void plan.runCascade(n, cascade);
+  }
   const biases = net.gates.map(({ candidates }) => candidates.map((_, i) => (i === k ? 1e30 : 0)));
   return () => {
     biases.forEach((bias, gate) => {

@@ -1,10 +1,10 @@
 /** A trained network, ready to classify: the public face of the engine. */
 import type { Backend, Precision } from "../backend/backend.js";
-import { gateCosts, madds } from "../cost/madds.js";
+import { cascadeCosts, madds } from "../cost/madds.js";
 import { ShapeError, UsageError } from "../errors.js";
 import { type ImageInput, readImage } from "../image/input.js";
 import { preprocess } from "../image/preprocess.js";
-import { type ModelFile, selectTensors } from "../io/model-file.js";
+import { type CalibrationPoint, type ModelFile, type Routing, routingOf, selectTensors } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
 import { checkCalibrated, networkOf } from "../models/file.js";
 import type { ModelSpec } from "../models/spec.js";
@@ -39,6 +39,11 @@ export interface Classification {
   ms: number;
 }
 
+/** A fixed width or route, or how one is chosen. */
+type Way = Route | Routing;
+
+type RoutingPoint = Pick<CalibrationPoint, "madds" | "shares"> & { routing: Routing };
+
 /** Largest number of images that the engine takes at once; more are run in turns. */
 const MAX_BATCH = 32;
 
@@ -55,9 +60,9 @@ export class Network {
   readonly #slots: readonly Slot[];
   readonly #plans = new Map<"single" | "batch", Plan>();
   /** Made when the first budget asks for it. */
-  #budgets: BudgetTable | null = null;
+  #cascadeCosts: readonly number[] | null = null;
+  #budgets: BudgetTable<RoutingPoint> | null = null;
   /** The gates' choice as it was trained. */
-  readonly #unbiased: readonly (readonly number[])[];
   #disposed = false;
 
   /** Takes over the backend: `dispose` ends it. FormatError where what the file holds is no network or does not fit it. */
@@ -74,7 +79,6 @@ export class Network {
     this.#span = allocSpan(backend, this.#net.layout.floats);
     readState(backend, this.#net, this.#span, selectTensors(tensors, "parameters"));
     this.#slots = file.calibrated ?? [];
-    this.#unbiased = this.#net.gates.map(({ candidates }) => candidates.map(() => 0));
   }
 
   /** Numbered widths, 0 the slimmest. */
@@ -85,11 +89,10 @@ export class Network {
   /** Labels, route, MAdds and time of each image, in order. */
   async classify(images: ImageInput | readonly ImageInput[], options: ClassifyOptions = {}): Promise<Classification[]> {
     checkKeys(options, ["topK", "width", "budget"]);
-    const { topK = 5, budget } = options;
+    const { topK = 5 } = options;
     const list = Array.isArray(images) ? (images as readonly ImageInput[]) : [images as ImageInput];
     if (!Number.isInteger(topK) || topK < 1) throw new UsageError(`topK: expected 1 or more, got ${topK}`);
-    const width = this.#width(options);
-    const bias = this.#bias(budget);
+    const way = this.#way(options);
     const { preprocessing } = this.#file;
     const channels = preprocessing.channels as 1 | 3;
     const results: Classification[] = [];
@@ -100,10 +103,10 @@ export class Network {
       for (const [i, image] of part.entries()) {
         batch.set(preprocess(await readImage(image, channels), preprocessing), i * size);
       }
-      const { logits, routes, ms } = this.#run(batch, part.length, width, bias);
+      const { logits, routes, ms } = this.#run(batch, part.length, way);
       for (let i = 0; i < part.length; i++) {
         const row = logits.subarray(i * this.classes.length, (i + 1) * this.classes.length);
-        results.push(this.#classification(row, routes?.[i], width, topK, ms / part.length));
+        results.push(this.#classification(row, routes?.[i], way, topK, ms / part.length));
       }
     }
     return results;
@@ -119,13 +122,12 @@ export class Network {
     if (!Number.isInteger(n) || n < 1) {
       throw new ShapeError(`run: expected n × ${height} × ${w} × ${channels} values, got ${batch.length}`);
     }
-    const width = this.#width(options);
-    const bias = this.#bias(options.budget);
+    const way = this.#way(options);
     const logits = new Float32Array(n * this.classes.length);
     const size = height * w * channels;
     for (let from = 0; from < n; from += MAX_BATCH) {
       const to = Math.min(from + MAX_BATCH, n);
-      const part = this.#run(batch.subarray(from * size, to * size), to - from, width, bias);
+      const part = this.#run(batch.subarray(from * size, to * size), to - from, way);
       logits.set(part.logits, from * this.classes.length);
     }
     return logits;
@@ -147,14 +149,13 @@ export class Network {
     this.dispose();
   }
 
-  #run(batch: Float32Array, n: number, width: Route | "dynamic", bias: readonly (readonly number[])[] | null) {
+  #run(batch: Float32Array, n: number, way: Way) {
     if (this.#disposed) throw gone();
     const plan = this.#plan(n);
     const { f32 } = this.#backend;
     f32.set(batch, plan.input / 4);
-    bias?.forEach((values, gate) => void plan.setBias(gate, values));
     const started = performance.now();
-    const routes = width === "dynamic" ? plan.runDynamic(n) : plan.run(n, width);
+    const routes = isRouting(way) ? plan.runRouted(n, way) : plan.run(n, way);
     const ms = performance.now() - started;
     const at = plan.logits / 4;
     return { logits: f32.slice(at, at + n * this.classes.length), routes: routes ?? null, ms };
@@ -172,14 +173,14 @@ export class Network {
     return plan;
   }
 
-  #width({ width, budget }: RunOptions): Route | "dynamic" {
+  #way({ width, budget }: RunOptions): Way {
     const highest = this.#net.widths - 1;
     const asked = width ?? (this.gated ? "dynamic" : highest);
     if (budget !== undefined && asked !== "dynamic") throw new UsageError("a budget needs the gate: leave width out");
     if (asked === "dynamic") {
       if (!this.gated) throw new UsageError(`this model has no trained gate; give a width from 0 to ${highest}`);
       for (const { candidates } of this.#net.gates) candidates.forEach((k) => void checkCalibrated(k, this.#slots));
-      return asked;
+      return this.#routing(budget);
     }
     if (typeof asked === "object") {
       const gates = this.#net.gates.length;
@@ -200,34 +201,44 @@ export class Network {
     return checkCalibrated(slot, this.#slots);
   }
 
-  /** By gate. */
-  #bias(budget: Budget | undefined): readonly (readonly number[])[] | null {
-    if (!this.gated) return null;
-    if (budget === undefined) return this.#unbiased;
+  /** How widths are chosen within a budget. */
+  #routing(budget: Budget | undefined): Routing {
     if (this.#disposed) throw gone();
-    this.#budgets ??= this.#budgetTable();
-    return this.#budgets.bias(budget);
+    const own = routingOf(this.#file);
+    if (budget === undefined) return own;
+    this.#budgets ??= this.#budgetTable(own.by);
+    return this.#budgets.within(budget).routing;
   }
 
-  #budgetTable(): BudgetTable {
+  #budgetTable(by: Routing["by"]): BudgetTable<RoutingPoint> {
     const net = this.#net;
-    const { calibration } = this.#file;
-    if (calibration === undefined) {
+    const { calibration, cascades } = this.#file;
+    const points: RoutingPoint[] | undefined =
+      by === "gate"
+        ? calibration?.map(({ lambda, ...point }) => ({ ...point, routing: { by, lambda } }))
+        : cascades?.map(({ wider, threshold, ...point }) => ({ ...point, routing: { by, wider, threshold } }));
+    if (points === undefined) {
       throw new UsageError("this model has no budget table, so no budget can be kept to; dsnet calibrate measures it");
     }
     const { candidates } = net.gates[0]!;
-    return new BudgetTable(calibration, {
-      gates: gateCosts(net),
+    return new BudgetTable(points, {
       candidates,
       madds: candidates.map((k) => madds(net, k, true)),
-      latency: () => deviceLatency(this.#backend, net, this.#plan(1)),
+      latency: () => deviceLatency(this.#backend, net, this.#plan(1), by),
     });
+  }
+
+  #spent({ by }: Routing, route: readonly number[]): number {
+    const net = this.#net;
+    if (by === "gate") return madds(net, route, true);
+    this.#cascadeCosts ??= cascadeCosts(net);
+    return this.#cascadeCosts[net.gates[0]!.candidates.indexOf(route[0]!)]!;
   }
 
   #classification(
     logits: Float32Array,
     route: readonly number[] | undefined,
-    width: Route | "dynamic",
+    way: Way,
     topK: number,
     ms: number,
   ): Classification {
@@ -237,7 +248,7 @@ export class Network {
       .map((label, c) => ({ label, score: Math.exp(logits[c]! - top) / sum }))
       .sort((a, b) => b.score - a.score)
       .slice(0, topK);
-    const cost = route === undefined ? madds(this.#net, width as Route) : madds(this.#net, route, true);
+    const cost = isRouting(way) ? this.#spent(way, route!) : madds(this.#net, way);
     const steps = (route ?? []).map((chosen, g) => ({
       gate: this.#net.gates[g]!.name,
       width: chosen,
@@ -245,6 +256,10 @@ export class Network {
     }));
     return { labels, route: steps, madds: cost, ms };
   }
+}
+
+function isRouting(way: Way): way is Routing {
+  return typeof way === "object" && "by" in way;
 }
 
 function gone(): UsageError {

@@ -15,11 +15,15 @@
 import { Arena } from "../backend/arena.js";
 import type { Backend } from "../backend/backend.js";
 import { encode, RECORD_BYTES, scratchWord } from "../backend/records.js";
+import { costBias } from "../cost/bias.js";
+import { gateCosts } from "../cost/madds.js";
 import { ShapeError, UsageError } from "../errors.js";
+import type { Routing } from "../io/model-file.js";
 import { cutAtGates, type Supernet, walkToGate } from "../models/build.js";
 import { passGate, type Step, startWalk, type Walk } from "../nn/blocks.js";
 import type { Gate } from "../nn/layers.js";
 import { choiceAt, type Route, type Slot, startOf } from "../nn/width.js";
+import { confidenceOf } from "./confidence.js";
 import { type Activations, type Buffer, type Constants, EmitExec, type PlannedOp } from "./emit.js";
 import { FoldedNorms } from "./fold.js";
 
@@ -62,6 +66,9 @@ export interface PlannedRecord {
   run(n: number): void;
 }
 
+/** How a cascade runs, see CascadePoint. */
+type Cascade = Omit<Extract<Routing, { by: "cascade" }>, "by">;
+
 /** Floats of an activation of which a few fill a second-level cache. */
 const LARGE = 2 ** 16;
 
@@ -94,6 +101,8 @@ export class Plan {
   readonly #biases: number[] = [];
   readonly #stashes: number[] = [];
   readonly #addresses = new Map<Buffer, number>();
+  /** By gate and candidate; what λ weighs. */
+  #gateCosts: readonly (readonly number[])[] | null = null;
 
   /** `span`: the weights, in the network's layout; they are read at every call and never copied. */
   constructor(backend: Backend, net: Supernet, span: number, options: PlanOptions) {
@@ -186,6 +195,44 @@ export class Plan {
     return routes;
   }
 
+  /**
+   * Runs the first n images of `input` at the slimmest candidate, and those whose confidence is below the threshold on at `wider`
+   * from where the gate stands: what lies there is read a second time, from its place. Returns the width that answered, [image][gate],
+   * as `runDynamic` does. For networks with one gate.
+   */
+  runCascade(n: number, { wider, threshold }: Cascade): number[][] {
+    this.#check(n);
+    const gate = this.#net.gates[0]!;
+    const slimmest = gate.candidates[0]!;
+    const [head, slim] = this.#along(slimmest) as [Variant, Variant];
+    this.#runVariant(head, n);
+    this.#runVariant(slim, n);
+    this.#copyLogits(slim, 0, n);
+    const { classes } = this.#net.spec;
+    const at = this.logits / 4;
+    const unsure = range(n).filter((i) => {
+      return confidenceOf(this.#backend.f32.subarray(at + i * classes, at + (i + 1) * classes)) < threshold;
+    });
+    const routes = range(n).map(() => [slimmest]);
+    if (unsure.length === 0) return routes;
+    const wide = head.next.get(wider);
+    if (wide === undefined) throw new UsageError(`width ${wider} was not compiled into this plan`);
+    this.#gather(head.boundary, unsure);
+    this.#runVariant(wide, unsure.length);
+    unsure.forEach((image, row) => {
+      this.#copyLogit(wide, row, image);
+      routes[image] = [wider];
+    });
+    return routes;
+  }
+
+  /** Runs the first n images of `input` as `routing` says. Returns the width chosen, [image][gate]. */
+  runRouted(n: number, routing: Routing): number[][] {
+    if (routing.by === "cascade") return this.runCascade(n, routing);
+    this.setLambda(routing.lambda);
+    return this.runDynamic(n);
+  }
+
   /** Runs the first n images of `input`, each on a route of its own through the gates' candidates, [image][gate]. */
   runRoutes(routes: readonly (readonly number[])[]): void {
     this.#check(routes.length);
@@ -220,7 +267,15 @@ export class Plan {
     return { x: placed(x), input: input === null ? null : placed(input), reduced: placed(reduced) };
   }
 
-  /** Added to the gate's scores before its argmax, one per candidate: the budget knob. */
+  /** Lets every gate weigh its candidates' cost by λ. */
+  setLambda(lambda: number): void {
+    this.#gateCosts ??= gateCosts(this.#net);
+    this.#gateCosts.forEach((madds, gate) => {
+      this.setBias(gate, costBias(lambda, madds));
+    });
+  }
+
+  /** Added to the gate's scores before its argmax, one per candidate. 0 until it is set. */
   setBias(gate: number, bias: readonly number[]): void {
     this.#backend.f32.set(bias, this.#biases[gate]! / 4);
   }
@@ -463,6 +518,16 @@ export class Plan {
         sort,
       );
     });
+  }
+
+  /** Moves these rows, ascending, to the front. */
+  #gather(buffers: readonly Buffer[], rows: readonly number[]): void {
+    for (const b of buffers) {
+      const [at, bytes] = [this.#addresses.get(b)!, b.floats * 4];
+      rows.forEach((row, i) => {
+        if (row !== i) this.#backend.u8.copyWithin(at + i * bytes, at + row * bytes, at + (row + 1) * bytes);
+      });
+    }
   }
 
   #copyLogit(variant: Variant, from: number, to: number): void {

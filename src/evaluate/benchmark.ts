@@ -1,14 +1,15 @@
 /** How long a network takes at each width, and with the gate, against what its MAdds promise and what this machine can do. */
 import type { Backend, Precision } from "../backend/backend.js";
-import { layerCosts, madds } from "../cost/madds.js";
+import { cascadeCosts, layerCosts, madds } from "../cost/madds.js";
 import { forcedRoute } from "../engine/latency.js";
 import { Plan } from "../engine/plan.js";
 import { quantile, timeInTurns } from "../engine/timing.js";
 import { UsageError } from "../errors.js";
-import type { CalibrationPoint } from "../io/model-file.js";
+import { type ModelFile, routingOf } from "../io/model-file.js";
 import { type Supernet, topSlot } from "../models/build.js";
 import { gateLayers } from "../nn/gate.js";
 import type { Route, Slot } from "../nn/width.js";
+import { pointOf } from "./calibrate.js";
 import { measuredPeak } from "./peak.js";
 
 export interface BenchmarkOptions {
@@ -18,8 +19,8 @@ export interface BenchmarkOptions {
   rounds?: number;
   /** Also run the gate. Default: where the network has gates. */
   dynamic?: boolean;
-  /** The model's: `dynamic` takes the routes that it has at λ = 0. Without it all candidates alike. */
-  calibration?: readonly CalibrationPoint[] | undefined;
+  /** How the model chooses, and its tables: `dynamic` takes the routes that these have there. Without them all candidates alike. */
+  model?: Pick<ModelFile, "routing" | "calibration" | "cascades"> | undefined;
   /** Also time every layer on this route. */
   layersAt?: Route;
   onProgress?: (done: number, total: number) => void;
@@ -75,7 +76,7 @@ export interface Benchmark {
  * too: only a gate's choice depends on them, and that is forced. Takes rounds × the time of all rows.
  */
 export function benchmark(backend: Backend, net: Supernet, span: number, options: BenchmarkOptions = {}): Benchmark {
-  const { batch = 1, rounds = 50, dynamic = net.gates.length > 0, calibration, layersAt, onProgress } = options;
+  const { batch = 1, rounds = 50, dynamic = net.gates.length > 0, model = {}, layersAt, onProgress } = options;
   for (const [name, value] of Object.entries({ batch, rounds })) {
     if (!(Number.isInteger(value) && value >= 1)) throw new UsageError(`${name}: expected 1 or more, got ${value}`);
   }
@@ -92,11 +93,13 @@ export function benchmark(backend: Backend, net: Supernet, span: number, options
   try {
     const { height, width, channels } = net.spec.input;
     for (let i = 0; i < batch * height * width * channels; i++) backend.f32[plan.input / 4 + i] = Math.sin(i);
+    const routing = routingOf(model);
+    const { by } = routing;
     const candidates = dynamic ? net.gates[0]!.candidates : [];
     const records = plan.records(recordsAt);
     const tasks = [
       ...slots.map((slot) => () => plan.run(batch, slot)),
-      ...candidates.map((_, k) => forcedRoute(plan, net, batch, k)),
+      ...candidates.map((_, k) => forcedRoute(plan, net, batch, by, k)),
       ...records.map((record) => () => record.run(batch)),
     ];
     const onRound = (done: number) => onProgress?.(done, rounds);
@@ -119,9 +122,10 @@ export function benchmark(backend: Backend, net: Supernet, span: number, options
     });
     if (dynamic) {
       const even = candidates.map(() => 1 / candidates.length);
-      const shares = calibration?.findLast(({ lambda }) => lambda <= 0)?.shares ?? even;
+      const shares = pointOf(model, routing)?.shares ?? even;
+      const costs = by === "cascade" ? cascadeCosts(net) : candidates.map((k) => madds(net, k, true));
       const mean = (value: (k: number) => number) => shares.reduce((sum, share, k) => sum + share * value(k), 0);
-      const cost = mean((k) => madds(net, candidates[k]!, true));
+      const cost = mean((k) => costs[k]!);
       rows.push(
         row(
           "dynamic",

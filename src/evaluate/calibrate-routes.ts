@@ -3,9 +3,7 @@
  * scores can be kept: every λ is a run over the images.
  */
 import type { Backend } from "../backend/backend.js";
-import { gateCosts } from "../cost/madds.js";
 import type { Batch } from "../data/batch.js";
-import { costBias } from "../engine/budget.js";
 import { Plan } from "../engine/plan.js";
 import type { Supernet } from "../models/build.js";
 import type { CalibrateOptions, Calibration } from "./calibrate.js";
@@ -24,7 +22,6 @@ export async function calibrateRoutes(
   { batch, onProgress }: CalibrateOptions,
 ): Promise<Calibration> {
   const plan = new Plan(backend, net, span, { batch });
-  const costs = gateCosts(net);
   const routeCost = routeCosts(net, true);
   const points = LAMBDAS.map((lambda) => ({ lambda, madds: 0, accuracy: 0 }));
   const { classes } = net.spec;
@@ -34,8 +31,7 @@ export async function calibrateRoutes(
       images += size;
       backend.f32.set(pixels, plan.input / 4);
       for (const point of points) {
-        for (const [gate, madds] of costs.entries()) plan.setBias(gate, costBias(point.lambda, madds));
-        for (const route of plan.runDynamic(size)) point.madds += routeCost(route);
+        for (const route of plan.runRouted(size, { by: "gate", lambda: point.lambda })) point.madds += routeCost(route);
         const logits = backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
         point.accuracy += rightRows(logits, labels).reduce((a, b) => a + b, 0);
       }
@@ -46,5 +42,5 @@ export async function calibrateRoutes(
   }
   const table = points.map((sum) => ({ ...sum, madds: sum.madds / images, accuracy: sum.accuracy / images }));
   const falling = table.filter((point, i) => table.slice(0, i).every((before) => before.madds > point.madds));
-  return { table: falling, images };
+  return { calibration: falling, images };
 }

@@ -1,12 +1,14 @@
-/** Measures the budget knob's table (engine/budget.ts) from the gate's scores on images. */
+/** Measures the budget knob's tables (engine/budget.ts) on images: from the gate's scores, and from the slimmest width's confidence. */
 import type { Backend } from "../backend/backend.js";
-import { madds } from "../cost/madds.js";
+import { costBias } from "../cost/bias.js";
+import { cascadeCosts, madds } from "../cost/madds.js";
 import type { Batch } from "../data/batch.js";
-import { costBias } from "../engine/budget.js";
+import { confidenceOf } from "../engine/confidence.js";
 import { Plan } from "../engine/plan.js";
-import type { CalibrationPoint } from "../io/model-file.js";
+import type { CalibrationPoint, CascadePoint, ModelFile, Outcome, Routing } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
 import { calibrateRoutes } from "./calibrate-routes.js";
+import { cascadeTable } from "./cascade.js";
 import { rightRows } from "./top1.js";
 
 /** What is known of some images: the gate's scores and whether each candidate is right, [image][candidate]. */
@@ -24,12 +26,14 @@ export interface CalibrateOptions {
 
 export interface Calibration {
   /** λ ascending. */
-  table: CalibrationPoint[];
+  calibration: CalibrationPoint[];
+  /** For networks with one gate, cost descending. */
+  cascades?: CascadePoint[];
   /** How many images it is the mean of. */
   images: number;
 }
 
-/** The table of a network's gates, from images that nothing else was fitted to. */
+/** The tables of a network with gates, from images that nothing else was fitted to. */
 export async function measureCalibration(
   backend: Backend,
   net: Supernet,
@@ -39,8 +43,17 @@ export async function measureCalibration(
 ): Promise<Calibration> {
   if (net.gates.length > 1) return calibrateRoutes(backend, net, span, batches, options);
   const outcomes = await gateOutcomes(backend, net, span, batches, options);
-  const costs = net.gates[0]!.candidates.map((k) => madds(net, k, true));
-  return { table: calibrationTable(outcomes, costs), images: outcomes.images };
+  const { candidates } = net.gates[0]!;
+  const costs = candidates.map((k) => madds(net, k, true));
+  const cascades = cascadeTable({
+    widths: candidates.map((width, k) => ({
+      width,
+      correct: outcomes.correct.filter((_, i) => i % candidates.length === k),
+    })),
+    confidence: outcomes.confidence,
+    madds: cascadeCosts(net),
+  });
+  return { calibration: calibrationTable(outcomes, costs), cascades, images: outcomes.images };
 }
 
 /** Runs the gate and each of its candidates over every image. For networks with one gate. */
@@ -50,12 +63,14 @@ async function gateOutcomes(
   span: number,
   batches: AsyncIterable<Batch>,
   { batch, onProgress }: CalibrateOptions,
-): Promise<GateOutcomes> {
+): Promise<GateOutcomes & { correct: Uint8Array; confidence: Float32Array }> {
   const { candidates } = net.gates[0]!;
   const plan = new Plan(backend, net, span, { batch, slots: candidates, dynamic: true });
   const classes = net.spec.classes;
   const scores: number[] = [];
   const correct: number[] = [];
+  /** The slimmest candidate's. */
+  const confidence: number[] = [];
   let images = 0;
   try {
     for await (const { images: pixels, labels, size } of batches) {
@@ -67,6 +82,7 @@ async function gateOutcomes(
         const logits = backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
         rightRows(logits, labels).forEach((value, i) => {
           right[i * candidates.length + k] = value;
+          if (k === 0) confidence.push(confidenceOf(logits.subarray(i * classes, (i + 1) * classes)));
         });
       });
       correct.push(...right);
@@ -76,7 +92,33 @@ async function gateOutcomes(
   } finally {
     plan.dispose();
   }
-  return { scores, correct, images };
+  return { scores, correct: Uint8Array.from(correct), confidence: Float32Array.from(confidence), images };
+}
+
+/** A model's tables. */
+export type Tables = Pick<ModelFile, "calibration" | "cascades">;
+
+/** The point of the gate's table, or the cascade's, that spends at most so much in the mean; else the cheapest. */
+export function routingWithin(
+  { calibration, cascades }: Tables,
+  by: Routing["by"],
+  madds: number,
+): Routing | undefined {
+  const within = <P extends Outcome>(points: readonly P[] = []): P | undefined =>
+    points.find((point) => point.madds <= madds) ?? points[points.length - 1];
+  if (by === "gate") {
+    const point = within(calibration);
+    return point && { by, lambda: point.lambda };
+  }
+  const point = within(cascades);
+  return point && { by, wider: point.wider, threshold: point.threshold };
+}
+
+/** The point of the tables that is nearest to a routing: what it costs and achieves. */
+export function pointOf({ calibration, cascades }: Tables, routing: Routing): Outcome | undefined {
+  return routing.by === "gate"
+    ? calibration?.findLast(({ lambda }) => lambda <= routing.lambda)
+    : cascades?.find(({ wider, threshold }) => wider === routing.wider && threshold <= routing.threshold);
 }
 
 /** Accuracy, mean MAdds and routes at one λ. `madds`: of each candidate. */

@@ -2,8 +2,9 @@
  * The honest table: what the dynamic network is worth against everything that the same weights do without a gate. Each
  * number is exact for the samples given; only the intervals speak of images not seen. All accuracies are fractions.
  */
+import type { Routing } from "../io/model-file.js";
 import { auc } from "./auc.js";
-import { chooseCascade, runCascade } from "./cascade.js";
+import { type Cascade, type CascadeOutcomes, chooseCascade, runCascade } from "./cascade.js";
 import { envelopeAt, type Mixture, type StaticPoint, slope, upperEnvelope } from "./envelope.js";
 import { type Interval, pairedInterval } from "./interval.js";
 import {
@@ -14,7 +15,16 @@ import {
   type WidthPredictions,
 } from "./predictions.js";
 
-export type RowKind = "width" | "largest" | "dynamic" | "envelope" | "random" | "routes" | "cascade" | "oracle";
+export type RowKind =
+  | "width"
+  | "largest"
+  | "dynamic"
+  | "envelope"
+  | "random"
+  | "routes"
+  | "cascade"
+  | "gate"
+  | "oracle";
 
 export interface Row {
   kind: RowKind;
@@ -44,7 +54,8 @@ export interface DynamicFacts {
   /** Share of the way from the envelope up to the widest. Null when the envelope is not below the widest. */
   gapRecovered: number | null;
   routes: Routes;
-  /** Of the gate's score on "the slimmest candidate is right". Null when it is right on all samples or on none. */
+  by: Routing["by"];
+  /** Of `easyScore` on "the slimmest candidate is right". Null when it is right on all samples or on none. */
   auc: number | null;
   /** The width, or route through several gates, that takes more than 99 % of the samples: the gate is then a constant. */
   collapse: { width: number | number[]; share: number } | null;
@@ -92,11 +103,31 @@ function dynamicRows(p: Predictions, d: DynamicPredictions, points: StaticPoint[
   const madds = mean(d.madds);
   const mixture = envelopeAt(corners, madds);
   return [
-    { kind: "dynamic", madds, accuracy: mean(d.correct), note: "gate included" },
+    { kind: "dynamic", madds, accuracy: mean(d.correct), note: describeRouting(p, d) },
     { kind: "envelope", madds: mixture.madds, accuracy: mixture.accuracy, note: describeMixture(mixture, madds) },
     randomRow(d, points),
-    cascadeRow(p, madds),
+    d.routing.by === "gate" ? cascadeRow(p, madds) : gateRow(p.gate),
   ];
+}
+
+function describeRouting(p: Predictions, { routing, choice }: DynamicPredictions): string {
+  if (routing.by === "gate") return "by the gate, its cost included";
+  const unsure = choice.reduce((sum, width) => sum + Number(width === routing.wider), 0) / choice.length;
+  return describeCascade(p, routing, unsure);
+}
+
+function describeCascade({ widths }: Predictions, { wider, threshold }: Cascade, unsure: number): string {
+  const slim = `width ${widths[0]!.width}`;
+  const share = `${(100 * unsure).toFixed(1)} % of the images`;
+  return threshold === 0
+    ? `${slim} alone`
+    : `${slim}, then ${wider} below confidence ${threshold.toFixed(3)}: ${share}`;
+}
+
+function gateRow(gate: DynamicPredictions | undefined): Row {
+  return gate === undefined
+    ? { kind: "gate", madds: null, accuracy: null, note: "n/a: no budget table to set its λ by" }
+    : { kind: "gate", madds: mean(gate.madds), accuracy: mean(gate.correct), note: "its cost included" };
 }
 
 function describeMixture({ below, above, weight, madds }: Mixture, budget: number): string {
@@ -125,20 +156,19 @@ function randomRow(d: DynamicPredictions, points: StaticPoint[]): Row {
   return { kind: "random", madds, accuracy, note: "dynamic's histogram, expected value, no gate" };
 }
 
+function cascadeOutcomes(widths: WidthPredictions[], madds: readonly number[]): CascadeOutcomes {
+  return { widths, confidence: widths[0]!.confidence, madds };
+}
+
 function cascadeRow(p: Predictions, budget: number): Row {
-  const cascade = p.heldOut === undefined ? p.cascade : chooseCascade(p.heldOut.widths, budget);
+  const cascade =
+    p.heldOut === undefined ? p.cascade : chooseCascade(cascadeOutcomes(p.heldOut.widths, p.cascadeMadds), budget);
   if (cascade === undefined || !p.widths.some((w) => w.width === cascade.wider)) {
     return { kind: "cascade", madds: null, accuracy: null, note: "n/a: no held-out images to choose its threshold on" };
   }
-  const { madds, accuracy, rerun } = runCascade(p.widths, cascade);
-  const slim = p.widths[0]!.width;
-  const note =
-    cascade.threshold === 0
-      ? `width ${slim} alone: no rerun that fits helped on held-out images`
-      : `width ${slim}, then ${cascade.wider} below confidence ${cascade.threshold.toFixed(3)}: ` +
-        `${(100 * rerun).toFixed(1)} % rerun in full` +
-        (p.sharedMadds > 0 ? ` (${((rerun * p.sharedMadds) / 1e6).toPrecision(3)} M of it before the gate)` : "");
-  return { kind: "cascade", madds, accuracy, note };
+  const { madds, accuracy, unsure } = runCascade(cascadeOutcomes(p.widths, p.cascadeMadds), cascade);
+  const none = cascade.threshold === 0 ? ": none that fits helped on held-out images" : "";
+  return { kind: "cascade", madds, accuracy, note: `${describeCascade(p, cascade, unsure)}${none}` };
 }
 
 /** Fixed routes that chance drew: what the norms, whose statistics know two gates at most, are worth off the uniform widths. */
@@ -206,6 +236,7 @@ function dynamicFacts(p: Predictions, d: DynamicPredictions, corners: StaticPoin
     minusWidest: minus(widest),
     gapRecovered: gap > 0 ? (mean(d.correct) - mixture.accuracy) / gap : null,
     routes,
+    by: d.routing.by,
     auc: auc(d.easyScore, slimmest.correct),
     collapse: constant.share > 0.99 ? constant : null,
   };

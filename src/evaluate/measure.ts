@@ -1,9 +1,12 @@
 /** Runs a network over images and keeps what the honest table needs. */
 import type { Backend } from "../backend/backend.js";
-import { madds } from "../cost/madds.js";
+import { cascadeCosts, madds } from "../cost/madds.js";
 import type { Batch } from "../data/batch.js";
+import { confidenceOf } from "../engine/confidence.js";
 import { Plan } from "../engine/plan.js";
+import type { Routing } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
+import type { Gate } from "../nn/layers.js";
 import type { Slot } from "../nn/width.js";
 import { Philox } from "../random/philox.js";
 import type { DynamicPredictions, RoutePredictions, WidthPredictions } from "./predictions.js";
@@ -16,14 +19,17 @@ export interface Measured {
   largest?: { madds: number; correct: Uint8Array };
   /** `predicted`: top-1 class. */
   dynamic?: DynamicPredictions & { predicted: Int32Array };
+  gate?: DynamicPredictions;
   routes?: RoutePredictions[];
 }
 
 export interface MeasureOptions {
   /** Images a call of the engine. */
   batch: number;
-  /** Also run the gate. */
-  dynamic?: boolean;
+  /** Also choose the width so. */
+  routing?: Routing | undefined;
+  /** And by the gate at this λ, where `routing` is a cascade. */
+  gateLambda?: number | undefined;
   largest?: boolean;
   /** Also run so many random routes, where there are several gates. Each is one more pass over the images. */
   routes?: number;
@@ -41,12 +47,69 @@ class Column {
       const row = logits.subarray(i * classes, (i + 1) * classes);
       let best = 0;
       for (let c = 1; c < classes; c++) if (row[c]! > row[best]!) best = c;
-      let sum = 0;
-      for (const logit of row) sum += Math.exp(logit - row[best]!);
       this.predicted.push(best);
       this.correct.push(best === labels[i] ? 1 : 0);
-      this.confidence.push(1 / sum);
+      this.confidence.push(confidenceOf(row));
     }
+  }
+}
+
+/** Every image at the width that `routing` chooses. */
+class Routed {
+  readonly #plan: Plan;
+  readonly #net: Supernet;
+  readonly #routing: Routing;
+  readonly #column = new Column();
+  readonly #routes: number[][] = [];
+  readonly #easy: number[] = [];
+
+  constructor(plan: Plan, net: Supernet, routing: Routing) {
+    this.#plan = plan;
+    this.#net = net;
+    this.#routing = routing;
+  }
+
+  /** Runs the first n images of the plan's input; returns the widths chosen, [image][gate]. */
+  run(n: number, logits: () => Float32Array, labels: Int32Array): number[][] {
+    const { gates, spec } = this.#net;
+    if (gates.length === 1) this.#easy.push(...this.#easiness(n, logits));
+    const taken = this.#plan.runRouted(n, this.#routing);
+    this.#routes.push(...taken);
+    this.#column.add(logits(), labels, spec.classes);
+    return taken;
+  }
+
+  /** How easy each image is found, by what decides: the slimmest width's confidence, or the gate's scores. */
+  #easiness(n: number, logits: () => Float32Array): number[] {
+    const { candidates, act } = this.#net.gates[0]!;
+    if (this.#routing.by === "gate") {
+      const costs = candidates.map((k) => madds(this.#net, k));
+      return easiness(this.#plan.gateScores(n), costs, act);
+    }
+    this.#plan.run(n, candidates[0]!);
+    const rows = logits();
+    const { classes } = this.#net.spec;
+    return Array.from({ length: n }, (_, i) => confidenceOf(rows.subarray(i * classes, (i + 1) * classes)));
+  }
+
+  predictions(): DynamicPredictions & { predicted: Int32Array } {
+    const net = this.#net;
+    const { candidates } = net.gates[0]!;
+    const cascade = this.#routing.by === "cascade" ? cascadeCosts(net) : null;
+    const cost =
+      cascade === null ? routeCosts(net, true) : ([k]: readonly number[]) => cascade[candidates.indexOf(k!)]!;
+    const spent = Float64Array.from(this.#routes, cost);
+    const { correct, predicted } = this.#column;
+    return {
+      routing: this.#routing,
+      choice: Int32Array.from(this.#routes.flat()),
+      madds: spent,
+      correct: Uint8Array.from(correct),
+      predicted: Int32Array.from(predicted),
+      // What several gates expect to spend hangs on what they choose: there it is what they did spend.
+      easyScore: Float32Array.from(net.gates.length > 1 ? spent.map((madds) => -madds) : this.#easy),
+      candidates: [...candidates],
+    };
   }
 }
 
@@ -58,24 +121,22 @@ export async function measure(
   batches: AsyncIterable<Batch>,
   options: MeasureOptions,
 ): Promise<Measured> {
-  const { batch, dynamic = false, largest = false, onProgress } = options;
+  const { batch, routing, gateLambda, largest = false, onProgress } = options;
   const several = net.gates.length > 1;
   const drawn = several ? randomRoutes(net, options.routes ?? 0) : [];
   const numbered = Array.from({ length: net.widths }, (_, k) => k);
   const slots: Slot[] = largest ? [...numbered, "largest"] : numbered;
-  const plan = new Plan(backend, net, span, { batch, slots, dynamic });
+  const plan = new Plan(backend, net, span, { batch, slots, dynamic: routing !== undefined });
+  const routed = routing && new Routed(plan, net, routing);
+  const gate = gateLambda === undefined ? undefined : new Routed(plan, net, { by: "gate", lambda: gateLambda });
   try {
     const classes = net.spec.classes;
-    const columns = new Map<Slot | "dynamic", Column>(slots.map((slot) => [slot, new Column()]));
-    if (dynamic) columns.set("dynamic", new Column());
+    const columns = new Map<Slot, Column>(slots.map((slot) => [slot, new Column()]));
     const drawnColumns = drawn.map(() => new Column());
     const blind = new Column();
     const blindRoutes: (readonly number[])[] = [];
     const labels: number[] = [];
     const indices: number[] = [];
-    const routes: number[][] = [];
-    const easy: number[] = [];
-    const gateCosts = (net.gates[0]?.candidates ?? []).map((k) => madds(net, k));
     const read = (n: number) => backend.f32.subarray(plan.logits / 4, plan.logits / 4 + n * classes);
     for await (const { images, labels: truth, indices: which, size } of batches) {
       backend.f32.set(images, plan.input / 4);
@@ -87,11 +148,9 @@ export async function measure(
         plan.run(size, route);
         drawnColumns[i]!.add(read(size), truth, classes);
       }
-      if (dynamic) {
-        if (!several) easy.push(...easiness(plan.gateScores(size), gateCosts));
-        const taken = plan.runDynamic(size);
-        routes.push(...taken);
-        columns.get("dynamic")!.add(read(size), truth, classes);
+      gate?.run(size, () => read(size), truth);
+      if (routed !== undefined) {
+        const taken = routed.run(size, () => read(size), truth);
         if (several) {
           const dealt = [...taken];
           new Philox(labels.length, "blind routes").shuffle(dealt);
@@ -121,18 +180,9 @@ export async function measure(
     if (largest) {
       result.largest = { madds: madds(net, "largest"), correct: Uint8Array.from(columns.get("largest")!.correct) };
     }
-    if (dynamic) {
-      const cost = routeCosts(net, true);
-      const spent = Float64Array.from(routes, cost);
-      const { correct, predicted } = columns.get("dynamic")!;
+    if (routed !== undefined) {
       result.dynamic = {
-        choice: Int32Array.from(routes.flat()),
-        madds: spent,
-        correct: Uint8Array.from(correct),
-        predicted: Int32Array.from(predicted),
-        // What several gates expect to spend hangs on what they choose: there it is what they did spend.
-        easyScore: several ? Float32Array.from(spent, (madds) => -madds) : Float32Array.from(easy),
-        candidates: [...net.gates[0]!.candidates],
+        ...routed.predictions(),
         ...(several && {
           blind: {
             madds: Float64Array.from(blindRoutes, routeCosts(net, false)),
@@ -141,6 +191,7 @@ export async function measure(
         }),
       };
     }
+    if (gate !== undefined) result.gate = gate.predictions();
     if (drawn.length > 0) {
       result.routes = drawn.map((route, i) => ({
         route,
@@ -171,9 +222,13 @@ export function routeCosts(net: Supernet, heads: boolean): (route: readonly numb
   };
 }
 
-/** Minus the cost that the gate's probabilities expect, as a share of the widest candidate's, for each row of scores. */
-function easiness(scores: Float32Array, costs: readonly number[]): number[] {
+/**
+ * For each row of scores: the probability that the slimmest is right where that is what they are; else minus the cost that they
+ * expect, as a share of the widest candidate's.
+ */
+function easiness(scores: Float32Array, costs: readonly number[], act: Gate["act"]): number[] {
   const count = costs.length;
+  if (act === "sigmoid") return Array.from({ length: scores.length / count }, (_, i) => scores[i * count]!);
   const widest = costs[count - 1]!;
   return Array.from({ length: scores.length / count }, (_, i) => {
     const row = scores.subarray(i * count, (i + 1) * count);

@@ -4,6 +4,7 @@
  */
 
 import { DataError, ShapeError, UsageError } from "../errors.js";
+import type { Routing } from "../io/model-file.js";
 import type { Cascade } from "./cascade.js";
 
 /** One numbered width, run over every sample. */
@@ -19,14 +20,16 @@ export interface WidthPredictions {
   predicted: Int32Array;
 }
 
-/** The gated network. */
+/** The network that chooses its width. */
 export interface DynamicPredictions {
+  /** How it does. */
+  routing: Routing;
   /** Width numbers that each sample took, [sample][gate]; of `candidates`. */
   choice: Int32Array;
-  /** MAdds spent on each sample, gate included. */
+  /** MAdds spent on each sample, all that the choice took included. */
   madds: Float64Array;
   correct: Uint8Array;
-  /** How easy the gate finds the sample: minus the cost that its probabilities expect, in any unit. */
+  /** How easy the sample is found, in any unit. */
   easyScore: Float32Array;
   /** Width numbers that the gate chooses among. */
   candidates: number[];
@@ -57,30 +60,30 @@ export interface Predictions {
   /** The widest with wide early stages too: a row of its own, never a denominator. */
   largest?: { madds: number; correct: Uint8Array };
   dynamic?: DynamicPredictions;
+  /** The gate's, where `dynamic` is a cascade. */
+  gate?: DynamicPredictions;
   /** Random routes, where the network has several gates. */
   routes?: RoutePredictions[];
   heldOut?: HeldOut;
   /** A cascade that held-out images chose before, where there is no `heldOut`. */
-  cascade?: Cascade;
-  /** MAdds before the gate, equal for all numbered widths: what a cascade would save a rerun by reusing it. */
-  sharedMadds: number;
+  cascade?: Cascade | undefined;
+  /** What a cascade spends on a sample that ends at each width; the first is the slimmest's alone. */
+  cascadeMadds: readonly number[];
 }
 
 /** Refuses data that would make the table lie: lengths, order, labels and correctness must agree. */
 export function checkPredictions(p: Predictions): void {
   const classes = p.classNames.length;
   checkWidths("widths", p.labels, p.widths, classes);
-  if (!(p.sharedMadds >= 0 && p.sharedMadds <= p.widths[0]!.madds)) {
-    throw new UsageError(
-      `sharedMadds: expected 0 to ${p.widths[0]!.madds} (the slimmest width), got ${p.sharedMadds}.`,
-    );
-  }
   const n = p.labels.length;
+  checkLength("cascadeMadds", p.cascadeMadds, p.widths.length, "a width");
+  for (const madds of p.cascadeMadds) checkMadds("cascadeMadds", madds);
   if (p.largest !== undefined) {
     checkLength("largest.correct", p.largest.correct, n);
     checkMadds("largest.madds", p.largest.madds);
   }
   if (p.dynamic !== undefined) checkDynamic(p.dynamic, p.widths, n);
+  if (p.gate !== undefined) checkDynamic(p.gate, p.widths, n);
   if (p.heldOut !== undefined) {
     checkWidths("heldOut.widths", p.heldOut.labels, p.heldOut.widths, classes);
     const ours = p.widths.map((w) => w.width).join(", ");
@@ -158,8 +161,8 @@ function checkDynamic(d: DynamicPredictions, widths: WidthPredictions[], n: numb
   }
 }
 
-function checkLength(name: string, values: ArrayLike<number>, n: number): void {
-  if (values.length !== n) throw new ShapeError(`${name}: expected ${n} values, one a label, got ${values.length}.`);
+function checkLength(name: string, values: ArrayLike<number>, n: number, of = "a label"): void {
+  if (values.length !== n) throw new ShapeError(`${name}: expected ${n} values, one ${of}, got ${values.length}.`);
 }
 
 function checkMadds(name: string, madds: number): void {

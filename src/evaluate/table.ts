@@ -40,11 +40,12 @@ export function sentences(e: Evaluation): string[] {
   const { candidates, overall, perClass } = d.routes;
   const choices = overall.reduce((a, b) => a + b, 0);
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+  const judge = d.by === "gate" ? "Gate" : "Confidence";
   const found: string[] = [];
   if (d.collapse !== null) {
     const { width, share } = d.collapse;
     const what = typeof width === "number" ? `width ${width}` : `route ${width.join(", ")}`;
-    found.push(`COLLAPSED: ${what} takes ${percent(share)} of the images, so the gate is a constant.`);
+    found.push(`COLLAPSED: ${what} takes ${percent(share)} of the images, so nothing is chosen.`);
   }
   found.push(`Dynamic minus the static envelope at the same mean MAdds: ${withInterval(d.minusEnvelope)}.`);
   found.push(`Dynamic minus width ${d.minusNearest.width}, the envelope's nearest: ${withInterval(d.minusNearest)}.`);
@@ -58,8 +59,8 @@ export function sentences(e: Evaluation): string[] {
   );
   found.push(
     d.auc === null
-      ? `Gate AUC: n/a, the slimmest candidate is right on all images or on none.`
-      : `Gate AUC on easy (width ${candidates[0]} is right) against hard: ${d.auc.toFixed(3)} (0.5 is blind).`,
+      ? `${judge} AUC: n/a, the slimmest candidate is right on all images or on none.`
+      : `${judge} AUC on easy (width ${candidates[0]} is right) against hard: ${d.auc.toFixed(3)} (0.5 is blind).`,
   );
   found.push(
     `Routes: ${candidates.map((width, k) => `width ${width} ${percent(overall[k]! / choices)}`).join(", ")}` +

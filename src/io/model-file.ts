@@ -11,9 +11,8 @@ import { looksLikeSafetensors, readSafetensors, type StoredTensor, writeSafetens
 /** The newest version this code writes and reads. */
 const FORMAT_VERSION = 1;
 
-export interface CalibrationPoint {
-  /** Weight of the cost against the gate's score. */
-  lambda: number;
+/** What some way to choose widths costs and achieves. */
+export interface Outcome {
   /** Mean multiply-adds of one image. */
   madds: number;
   /** Share of right answers, 0..1. */
@@ -21,6 +20,25 @@ export interface CalibrationPoint {
   /** Share of the images that took each candidate; absent from files of earlier versions. */
   shares?: number[];
 }
+
+/** The gate chooses, and the cost weighs `lambda` against its score. */
+export interface CalibrationPoint extends Outcome {
+  lambda: number;
+}
+
+/**
+ * The slimmest candidate answers; an image whose confidence, the highest probability, is below `threshold` goes on at the width
+ * `wider` from where the gate stands. At 0 none does.
+ */
+export interface CascadePoint extends Outcome {
+  wider: number;
+  threshold: number;
+}
+
+/** How widths are chosen. */
+export type Routing =
+  | ({ by: "gate" } & Pick<CalibrationPoint, "lambda">)
+  | ({ by: "cascade" } & Pick<CascadePoint, "wider" | "threshold">);
 
 export interface TrainingState {
   stage: string;
@@ -55,10 +73,12 @@ export interface ModelFile {
   candidates: number[];
   /** Widths whose norm statistics were measured on the final weights; the others must not be run. */
   calibrated?: (number | "largest")[];
-  /** What each λ costs and achieves. */
+  /** How widths are chosen where no budget is set; absent: by the gate at λ = 0. */
+  routing?: Routing;
+  /** The gate's budgets: what each λ costs and achieves, λ ascending. */
   calibration?: CalibrationPoint[];
-  /** The confidence cascade that held-out images chose: the rival that an evaluation compares the gate with. */
-  cascade?: { wider: number; threshold: number };
+  /** The cascade's, where there is one gate: the most accurate cascades by cost, descending. */
+  cascades?: CascadePoint[];
   /** Where training stood, in the checkpoint of a run; whatever else the trainer needs to go on rides along. */
   training?: TrainingState;
   /** Figures measured with these weights. */
@@ -84,12 +104,21 @@ const preprocessing = object({
 
 const share = such(number, "a share from 0 to 1", (x) => x >= 0 && x <= 1);
 
-const calibrationPoint = object({
-  lambda: number,
+const outcome = {
   madds: such(number, "a number ≥ 0", (x) => x >= 0),
   accuracy: share,
   shares: optional(list(share)),
-});
+};
+const gateKnob = { lambda: number };
+const cascadeKnob = { wider: whole(0), threshold: such(number, "a probability", (x) => x >= 0 && x <= 1.0001) };
+
+const by = <T extends Routing["by"]>(name: T) => check("gate or cascade", (x): x is T => x === name);
+
+const routing: Check<Routing> = (value, path) => {
+  const { by: kind } = object({ by: string }, { open: true })(value, path);
+  if (kind === "gate") return object({ by: by("gate"), ...gateKnob })(value, path);
+  return object({ by: by("cascade"), ...cascadeKnob })(value, path);
+};
 
 /** Metadata key → what its JSON must be, for each field of ModelFile that is stored as JSON. */
 const REQUIRED = {
@@ -109,8 +138,9 @@ const OPTIONAL = {
       (x): x is number | "largest" => x === "largest" || (Number.isInteger(x) && (x as number) >= 0),
     ),
   ),
-  calibration: list(calibrationPoint),
-  cascade: object({ wider: whole(0), threshold: such(number, "a probability", (x) => x >= 0 && x <= 1.0001) }),
+  routing,
+  calibration: list(object({ ...gateKnob, ...outcome })),
+  cascades: list(object({ ...cascadeKnob, ...outcome })),
   training: object({ stage: string, epoch: whole(0), step: whole(0) }, { open: true }),
   results: anything,
 };
@@ -178,8 +208,9 @@ function decodeContent(metadata: Map<string, string>, tensors: Map<string, Store
     tensors,
   };
   if (metadata.has("calibrated")) file.calibrated = parse("calibrated", OPTIONAL.calibrated, metadata);
+  if (metadata.has("routing")) file.routing = parse("routing", OPTIONAL.routing, metadata);
   if (metadata.has("calibration")) file.calibration = parse("calibration", OPTIONAL.calibration, metadata);
-  if (metadata.has("cascade")) file.cascade = parse("cascade", OPTIONAL.cascade, metadata);
+  if (metadata.has("cascades")) file.cascades = parse("cascades", OPTIONAL.cascades, metadata);
   if (metadata.has("training")) file.training = parse("training", OPTIONAL.training, metadata);
   if (metadata.has("results")) file.results = parse("results", OPTIONAL.results, metadata);
   if (metadata.has("kernel_build")) file.kernelBuild = metadata.get("kernel_build")!;
@@ -210,6 +241,11 @@ function toJson(key: string, value: unknown): string {
 
 function keys<T extends object>(object: T): (keyof T)[] {
   return Object.keys(object) as (keyof T)[];
+}
+
+/** How a model chooses widths where no budget is set. */
+export function routingOf({ routing }: Pick<ModelFile, "routing">): Routing {
+  return routing ?? { by: "gate", lambda: 0 };
 }
 
 /** Kinds of tensors in a model file, by the prefix of their names. */

@@ -8,7 +8,7 @@ import type { ModelSpec } from "./spec.js";
 
 /** Builds the file's network. FormatError where the table makes none, or classes, preprocessing or widths are not its. */
 export function networkOf(file: ModelFile, precision: Precision = "fp32"): Supernet {
-  const { model, classes, preprocessing, candidates, calibrated = [], calibration = [] } = file;
+  const { model, classes, preprocessing, candidates, calibrated = [], calibration = [], cascades = [], routing } = file;
   const net = built(model.spec, precision);
   const { input, classes: logits } = net.spec;
   const expect = (fits: boolean, name: string, expected: string, got: unknown) => {
@@ -21,9 +21,13 @@ export function networkOf(file: ModelFile, precision: Precision = "fp32"): Super
   expect(candidates.length === 0 || candidates.join(", ") === own, "the candidates", own, candidates.join(", "));
   const unknown = calibrated.find((slot) => slot !== "largest" && slot >= net.widths);
   expect(unknown === undefined, "the calibrated widths", `0 to ${net.widths - 1} or largest`, unknown);
-  const counts = calibration.flatMap(({ shares }) => (shares === undefined ? [] : [shares.length]));
+  const counts = [...calibration, ...cascades].flatMap(({ shares }) => (shares === undefined ? [] : [shares.length]));
   const odd = counts.find((count) => candidates.length > 0 && count !== candidates.length);
   expect(odd === undefined, "the calibration's shares", `${candidates.length}, one a candidate`, odd);
+  const wider = [...cascades, ...(routing?.by === "cascade" ? [routing] : [])].map((cascade) => cascade.wider);
+  expect(wider.length === 0 || net.gates.length === 1, "the gates", "one, as it has a cascade", net.gates.length);
+  const strange = wider.find((width) => !candidates.includes(width));
+  expect(strange === undefined, "the cascade's wider width", `one of the candidates ${candidates.join(", ")}`, strange);
   return net;
 }
 

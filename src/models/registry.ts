@@ -46,7 +46,7 @@ const registry: Record<string, ModelSpec> = {
     residual: false,
     classes: 10,
     candidates: null,
-    gate: { hidden: 32, bias: true },
+    gate: { hidden: 32, bias: true, act: "sigmoid" },
   },
 
   // CIFAR and the like.
@@ -66,7 +66,7 @@ const registry: Record<string, ModelSpec> = {
     residual: false,
     classes: 10,
     candidates: null,
-    gate: { hidden: 32, bias: true },
+    gate: { hidden: 32, bias: true, act: "sigmoid" },
   },
 
   // The paper's supernet on ResNet-50, for which no code was published. Known of it: widths of a quarter to all, a first

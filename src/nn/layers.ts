@@ -76,6 +76,8 @@ export interface Gate {
   /** A layer with ReLU before the head; null: the scores are linear in the features, as in the paper. */
   readonly hidden: Conv | null;
   readonly head: Conv;
+  /** Applied to the head's outputs: the scores are probabilities, or any numbers. */
+  readonly act: "sigmoid" | "none";
   /** Slots the scores stand for. */
   readonly candidates: readonly number[];
   /** Whether the residual stream passes by, so that it stays as wide where the gate chooses narrower. */
@@ -162,6 +164,8 @@ export interface GateShape {
   /** Channels of its hidden layer; 0: none. */
   hidden: number;
   bias: boolean;
+  /** `sigmoid`: its scores are probabilities. Default `none`. */
+  act?: "sigmoid" | "none";
 }
 
 export function declareGate(
@@ -170,12 +174,12 @@ export function declareGate(
   index: number,
   features: readonly number[],
   candidates: readonly number[],
-  { hidden, bias }: GateShape,
+  { hidden, bias, act = "none" }: GateShape,
   keepsStream: boolean,
 ): Gate {
   const options = { role: "gate", bias } as const;
   const first = hidden > 0 ? declareConv(declare, `${name}.gate.0`, features, [hidden], options) : null;
   const last = first === null ? features : first.cout;
   const head = declareConv(declare, `${name}.gate.${first ? 2 : 0}`, last, [candidates.length], options);
-  return { name, index, hidden: first, head, candidates, keepsStream };
+  return { name, index, hidden: first, head, act, candidates, keepsStream };
 }

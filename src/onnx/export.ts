@@ -1,13 +1,15 @@
 /**
  * Model file → ONNX. Input `input`: images (N, C, H, W), normalised; output `logits`: (N, classes).
  *
- * One width: any N. Dynamic: N = 1 and a second output `route`, the width that each gate chose. ONNX has no convolution of
+ * One width: any N. Dynamic: N = 1 and a second output `route`, the width that each gate chose or that a cascade ended at. ONNX has no convolution of
  * a width that is known at run time alone. So behind a gate there is an `If` over whole segments, one for each width to choose
  * (for several gates, one for each pair of what may come and what is chosen), with copies of the weights: the file grows with
  * their number.
  */
+import { costBias } from "../cost/bias.js";
+import { gateCosts } from "../cost/madds.js";
 import { UsageError } from "../errors.js";
-import { checkTensors, type ModelFile, selectTensors } from "../io/model-file.js";
+import { checkTensors, type ModelFile, routingOf, selectTensors } from "../io/model-file.js";
 import { cutAtGates, type Supernet, walkNetwork, walkToGate } from "../models/build.js";
 import { checkCalibrated, networkOf } from "../models/file.js";
 import { sliceModel } from "../models/slice.js";
@@ -68,6 +70,8 @@ interface Arrival {
   readonly scores: Activations | null;
 }
 
+type WalkSegment = (steps: readonly Step[], graph: Graph, from: Walk<Activations>) => Arrival;
+
 /** The whole network for one image, with the choices in it. */
 function routed(file: ModelFile, net: Supernet, graph: Graph, image: Activations): Outputs {
   for (const slot of file.candidates) checkCalibrated(slot, file.calibrated);
@@ -76,13 +80,51 @@ function routed(file: ModelFile, net: Supernet, graph: Graph, image: Activations
   // Weights of a width lie in its branch: onnxruntime prepares only what is in the graph that reads it, which makes 1.5 times
   // the speed. With several gates many ways use the same; those copies would be too many.
   const shared = net.gates.length > 1 ? new Weights(graph, tensors) : null;
-  const walkSegment = (steps: readonly Step[], graph: Graph, from: Walk<Activations>): Arrival => {
+  const walkSegment: WalkSegment = (steps, graph, from) => {
     const exec = new OnnxExec(graph, shared ?? new Weights(graph, tensors));
     const walk = { ...from, reduced: null };
     const at = walkToGate(steps, exec, walk);
     return { walk: { ...walk, at }, scores: exec.scores };
   };
+  const routing = routingOf(file);
+  return routing.by === "gate"
+    ? gated(net, graph, image, walkSegment, routing.lambda)
+    : cascaded(net, graph, image, walkSegment, routing);
+}
+
+/** The slimmest candidate's logits, or those of a wider one that goes on from the gate where their softmax is too flat. */
+function cascaded(
+  net: Supernet,
+  graph: Graph,
+  image: Activations,
+  walkSegment: WalkSegment,
+  { wider, threshold }: { wider: number; threshold: number },
+): Outputs {
+  const [head, tail] = cutAtGates(net.steps);
+  const gate = net.gates[0]!;
+  const slimmest = gate.candidates[0]!;
+  const { walk } = walkSegment(head!, graph, startWalk(image, 0));
+  const logitsAt = (slot: number, graph: Graph) =>
+    walkSegment(tail!, graph, { ...walk, at: passGate(walk.at, gate, slot) }).walk.x;
+  const slim = logitsAt(slimmest, graph);
+  const probabilities = graph.node("Softmax", "cascade.probabilities", [slim.name], { axis: 1 });
+  const confidence = graph.node("ReduceMax", "cascade.confidence", [probabilities], { axes: [1], keepdims: 0 });
+  const bound = graph.constant("cascade.threshold", [1], Float32Array.of(threshold));
+  const isUnsure = graph.node("Less", "cascade.unsure", [confidence, bound]);
+  const [on, stays] = [graph.integers("cascade.on", [1]), graph.integers("cascade.stays", [0])];
+  const way = graph.node("Where", "cascade.way", [isUnsure, on, stays]);
+  const [logits] = graph.choose(way, 2, (i, branch) => {
+    const x =
+      i === 1 ? logitsAt(wider, branch) : { ...slim, name: branch.node("Identity", "cascade.slim", [slim.name]) };
+    return [{ name: x.name, type: "float32", dims: [1, x.c] }];
+  });
+  const route = graph.node("Gather", "route", [graph.integers("cascade.widths", [slimmest, wider]), way]);
+  return { logits: { ...slim, name: logits!.name }, route: [{ name: route, type: "int64", dims: [1] }] };
+}
+
+function gated(net: Supernet, graph: Graph, image: Activations, walkSegment: WalkSegment, lambda: number): Outputs {
   const [head, ...segments] = cutAtGates(net.steps);
+  const costs = gateCosts(net);
   const routes: string[] = [];
   // What may come to the next gate; for each way through the last one, which of them it leads to.
   let arrivals = [walkSegment(head!, graph, startWalk(image, 0))];
@@ -92,7 +134,9 @@ function routed(file: ModelFile, net: Supernet, graph: Graph, image: Activations
     const { name, candidates } = gate;
     const count = candidates.length;
     const scores = graph.node("Flatten", `${name}.scores`, [arrivals[0]!.scores!.name], { axis: 1 });
-    const choice = graph.node("ArgMax", `${name}.choice`, [scores], { axis: 1, keepdims: 0 });
+    const bias = graph.constant(`${name}.cost`, [count], Float32Array.from(costBias(lambda, costs[g]!)));
+    const worth = graph.node("Add", `${name}.worth`, [scores, bias]);
+    const choice = graph.node("ArgMax", `${name}.choice`, [worth], { axis: 1, keepdims: 0 });
     routes.push(graph.node("Gather", `${name}.width`, [graph.integers(`${name}.widths`, candidates), choice]));
     let way = choice;
     if (last !== null) {

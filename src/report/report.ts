@@ -85,7 +85,9 @@ function resultSection(e: Evaluation): string {
 
 const MARKS: Partial<Record<RowKind, Pick<Mark, "colour" | "shape">>> = {
   dynamic: { colour: hue(1), shape: "diamond" },
+  // The rival: one of the two.
   cascade: { colour: hue(0), shape: "triangle" },
+  gate: { colour: hue(0), shape: "triangle" },
   random: { colour: hue(3), shape: "square" },
   oracle: { colour: hue(2), shape: "star" },
 };

@@ -1,12 +1,12 @@
 /** `calibrate`: measures a model's budget table on labelled images, and how long this device takes. */
 import type { Backend } from "../backend/backend.js";
-import { madds } from "../cost/madds.js";
+import { cascadeCosts, madds } from "../cost/madds.js";
 import { deviceLatency } from "../engine/latency.js";
 import { Plan } from "../engine/plan.js";
 import { UsageError } from "../errors.js";
-import { measureCalibration } from "../evaluate/calibrate.js";
+import { measureCalibration, pointOf, routingWithin } from "../evaluate/calibrate.js";
 import { writeFileAtomic } from "../io/files-node.js";
-import { type CalibrationPoint, encodeModel } from "../io/model-file.js";
+import { type CalibrationPoint, type CascadePoint, encodeModel, type Routing, routingOf } from "../io/model-file.js";
 import { modelPath } from "../io/model-file-node.js";
 import type { Supernet } from "../models/build.js";
 import { type LabelledOptions, withLabelled } from "./labelled-node.js";
@@ -14,21 +14,29 @@ import { type LabelledOptions, withLabelled } from "./labelled-node.js";
 export interface CalibrateOptions extends LabelledOptions {
   /** Model file to write. Default: in place. */
   output?: string;
+  /** How the model is to choose from now on. Default: as it does. */
+  routing?: Routing["by"];
 }
 
 export interface CalibrateResult {
   /** Path of the file written. */
   model: string;
   images: number;
-  /** λ ascending. */
-  table: CalibrationPoint[];
-  /** Of each width that the gate chooses among, where there is one gate: MAdds and, on this device, milliseconds of one image, the gate included. */
+  /** How the model chooses where no budget is set. */
+  routing: Routing;
+  /** The table of that way to choose, cost descending. */
+  table: (CalibrationPoint | CascadePoint)[];
+  /**
+   * Of each width that is chosen from, where there is one gate: MAdds and, on this device, milliseconds of one image, all that the choice takes
+   * included.
+   */
   candidates: { width: number; madds: number; ms: number }[];
 }
 
 /**
- * Writes λ → mean MAdds, accuracy and routes into the model file, and measures this device's latency anew, which budgets in
- * milliseconds use from then on. Calibrate on images that neither weights nor gate were fitted to.
+ * Writes both tables (what each λ of the gate, and each cascade, costs and achieves) into the model file. Where no budget is set, the
+ * model goes on to spend what it did, or a third of the widest's MAdds if it had no table. Measures this device's latency anew, which
+ * budgets in milliseconds use from then on. Calibrate on images that neither weights nor gate were fitted to.
  */
 export async function calibrate(model: string, options: CalibrateOptions): Promise<CalibrateResult> {
   const { output = model } = options;
@@ -39,21 +47,30 @@ export async function calibrate(model: string, options: CalibrateOptions): Promi
     if (file.candidates.length === 0) {
       throw new UsageError(`${model}: expected a model with a trained gate, there is nothing to calibrate`);
     }
-    const candidates = net.gates.length === 1 ? timed(backend, net, span) : [];
-    const { table, images } = await measureCalibration(backend, net, span, loader.inOrder(), {
+    const by = options.routing ?? routingOf(file).by;
+    if (by === "cascade" && net.gates.length !== 1) {
+      throw new UsageError(`routing: a cascade needs a model with one gate, ${model} has ${net.gates.length}`);
+    }
+    const candidates = net.gates.length === 1 ? timed(backend, net, span, by) : [];
+    const { calibration, cascades, images } = await measureCalibration(backend, net, span, loader.inOrder(), {
       batch: loader.batchSize,
       onProgress: (images) => options.onProgress?.(images, loader.dataset.length),
     });
-    await writeFileAtomic(output, encodeModel({ ...file, calibration: table }));
-    return { model: output, images, table, candidates };
+    const tables = { calibration, ...(cascades && { cascades }) };
+    const spent = pointOf(file, routingOf(file))?.madds ?? calibration[0]!.madds / 3;
+    const routing = routingWithin(tables, by, spent)!;
+    await writeFileAtomic(output, encodeModel({ ...file, ...tables, routing }));
+    const table = by === "gate" ? calibration : cascades!;
+    return { model: output, images, routing, table, candidates };
   });
 }
 
 /** The one gate's candidates on this device. */
-function timed(backend: Backend, net: Supernet, span: number): CalibrateResult["candidates"] {
+function timed(backend: Backend, net: Supernet, span: number, by: Routing["by"]): CalibrateResult["candidates"] {
   const { candidates } = net.gates[0]!;
   const plan = new Plan(backend, net, span, { batch: 1, slots: candidates });
-  const latency = deviceLatency(backend, net, plan, true);
+  const latency = deviceLatency(backend, net, plan, by, { fresh: true });
   plan.dispose();
-  return candidates.map((width, k) => ({ width, madds: madds(net, width, true), ms: latency[k]! }));
+  const costs = by === "cascade" ? cascadeCosts(net) : candidates.map((width) => madds(net, width, true));
+  return candidates.map((width, k) => ({ width, madds: costs[k]!, ms: latency[k]! }));
 }

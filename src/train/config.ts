@@ -23,22 +23,34 @@ export interface GateConfig {
   epochs: number;
   lr: number;
   weight_decay: number;
-  /** `expectation`: exact sum over candidates (one gate only); `gumbel`: straight-through, masked, as in the paper. */
-  method: "expectation" | "gumbel";
+  /**
+   * `probability`: the gate foretells with what probability each candidate gives the true class, and chooses by that less the
+   * cost; `expectation`: the paper's losses with the exact sum over candidates (both for one gate only); `gumbel`: straight-through,
+   * masked, as in the paper.
+   */
+  method: "probability" | "expectation" | "gumbel";
   /** Stage whose first block holds the gate, in a network with one gate; null: the model's own. The widths of all stages stay. */
   stage: number | null;
-  /** Channels of the gate's hidden layer; 0: none and no bias, a linear gate as in the paper. */
+  /** Channels of the gate's hidden layer; 0: none, a linear gate as in the paper (there without a bias). */
   hidden: number;
-  /** Sandwich gate sparsification: what a sample counts as when the slimmest is wrong on it. */
+  /** Sandwich gate sparsification: what a sample counts as when the slimmest is wrong on it. Not of `probability`. */
   sgs: "try_best" | "give_up" | "none";
   /** Width indices the gate chooses among; null: every width. */
   candidates: number[] | null;
-  /** Weights of the task, cost and SGS losses (paper: 1, 0.5, 1). */
+  /** Weights of the task, cost and SGS losses (paper: 1, 0.5, 1). Not of `probability`. */
   task_weight: number;
   cost_weight: number;
   sgs_weight: number;
-  /** Mean MAdds to aim at; null: no target, cost is pressed down as in the published code. */
+  /**
+   * Mean MAdds to aim at. null: a third of the widest candidate's; but the losses of `expectation` and `gumbel` then press the cost down,
+   * as in the published code, and their gate spends what comes of it.
+   */
   target_madds: number | null;
+  /**
+   * How the model chooses widths where no budget is set, and for whose budgets: by the gate, or by a cascade, for which the slimmest
+   * candidate's confidence decides whether a wider one goes on. `cascade` needs a network with one gate.
+   */
+  routing: "gate" | "cascade";
   /** Share of the training images that stage I never sees, so that the gate learns from images the supernet has not fitted. */
   holdout: number;
   /**
@@ -105,4 +117,9 @@ export interface TrainConfig {
    * recalibration, stage II's losses).
    */
   compat: "paper" | "published";
+}
+
+/** Mean MAdds that a model is to spend where no budget is set; `widest`: its widest candidate's. */
+export function spending(widest: number, { target_madds }: GateConfig): number {
+  return target_madds ?? widest / 3;
 }

@@ -1,6 +1,6 @@
 /** The recipe a model is trained with when nothing else is said. The augmentation depends on the model's input size, stage II on its gates. */
 import { modelSpec } from "../models/registry.js";
-import { gateCount } from "../models/spec.js";
+import { gateCount, type ModelSpec } from "../models/spec.js";
 import type { AugmentConfig, GateConfig, TrainConfig } from "./config.js";
 
 /** Small images are padded and cropped, large ones cropped and resized. Digits (28 pixels) must not be mirrored. */
@@ -17,13 +17,30 @@ function defaultAugment(size: number): AugmentConfig {
 }
 
 /**
- * One gate learns by exact expectation on cached features, many cheap epochs of them. Several need the paper's form, with its
- * weights of the losses: every step is a pass through the masked network.
+ * One gate learns on cached features, many cheap epochs of them. Several need the paper's form, with its weights of the losses:
+ * every step is a pass through the masked network. The table says whether scores are probabilities.
  */
-function defaultGate(gates: number): Pick<GateConfig, "epochs" | "method" | "sgs" | "task_weight" | "cost_weight"> {
-  return gates > 1
-    ? { epochs: 5, method: "gumbel", sgs: "try_best", task_weight: 1, cost_weight: 0.5 }
-    : { epochs: 12, method: "expectation", sgs: "none", task_weight: 10, cost_weight: 1 };
+type GateDefaults = Pick<
+  GateConfig,
+  "epochs" | "method" | "routing" | "weight_decay" | "sgs" | "task_weight" | "cost_weight"
+>;
+
+function defaultGate(spec: ModelSpec): GateDefaults {
+  if (gateCount(spec) > 1) {
+    return {
+      epochs: 5,
+      method: "gumbel",
+      routing: "gate",
+      weight_decay: 0,
+      sgs: "try_best",
+      task_weight: 1,
+      cost_weight: 0.5,
+    };
+  }
+  const losses = { epochs: 12, sgs: "none", task_weight: 10, cost_weight: 1 } as const;
+  return spec.gate?.act === "sigmoid"
+    ? { ...losses, method: "probability", routing: "cascade", weight_decay: 1e-3 }
+    : { ...losses, method: "expectation", routing: "gate", weight_decay: 0 };
 }
 
 /** A complete configuration for a model of the registry (UsageError: it has none of that name). `data` is empty: only the caller knows it. */
@@ -58,11 +75,10 @@ export function defaultConfig(model: string): TrainConfig {
     recalibration_batches: 100,
     augment: defaultAugment(spec.input.height),
     gate: {
-      ...defaultGate(gateCount(spec)),
+      ...defaultGate(spec),
       stage: null,
       hidden: spec.gate?.hidden ?? 0,
       lr: 0.05,
-      weight_decay: 0,
       candidates: null,
       sgs_weight: 1,
       target_madds: null,

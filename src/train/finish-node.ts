@@ -1,17 +1,17 @@
 /** The end of a run: the budget table, the honest evaluation on the validation images, the model file and the report. */
 import { join } from "node:path";
 import { encode as encodePng } from "fast-png";
-import { maddsBeforeGate } from "../cost/madds.js";
+import { cascadeCosts, madds } from "../cost/madds.js";
 import type { Dataset } from "../data/dataset.js";
 import { benchmark } from "../evaluate/benchmark.js";
-import { measureCalibration } from "../evaluate/calibrate.js";
-import { chooseCascade } from "../evaluate/cascade.js";
+import { measureCalibration, routingWithin, type Tables } from "../evaluate/calibrate.js";
 import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
 import { type Measured, measure } from "../evaluate/measure.js";
 import { writeFileAtomic } from "../io/files-node.js";
-import type { CalibrationPoint } from "../io/model-file.js";
+import type { ModelFile, Routing } from "../io/model-file.js";
 import { type Example, type ReportData, renderReport } from "../report/report.js";
 import { modelFile } from "./checkpoint.js";
+import { spending } from "./config.js";
 import { type Progress, toState } from "./progress.js";
 import { calibratedSlots } from "./recalibrate.js";
 import type { Session } from "./session-node.js";
@@ -28,12 +28,12 @@ const ROUNDS = 20;
 /** Examples of each kind in the report. */
 const SHEET = 24;
 
-export async function finish(session: Session, progress: Progress): Promise<Finished> {
+/** `lambda`: with which the gate is to choose; null where none was trained. */
+export async function finish(session: Session, progress: Progress, lambda: number | null): Promise<Finished> {
   const { config, net, learner, data, folder, about, gated } = session;
-  const calibration = gated ? await calibrate(session) : undefined;
-  const evaluation = await evaluateSession(session);
+  const tables: Partial<Awaited<ReturnType<typeof choiceOf>>> = lambda === null ? {} : await choiceOf(session, lambda);
+  const evaluation = await evaluateSession(session, tables.routing, lambda);
   const results = evaluation.result;
-  const budget = results.rows.find((row) => row.kind === "dynamic")?.madds ?? null;
   await folder.save(
     "best",
     modelFile(learner, about, {
@@ -41,8 +41,7 @@ export async function finish(session: Session, progress: Progress): Promise<Fini
       candidates: gated ? [...net.gates[0]!.candidates] : [],
       calibrated: calibratedSlots(net, config.compat),
       results,
-      ...(evaluation.held && budget !== null ? { cascade: chooseCascade(evaluation.held.widths, budget) } : {}),
-      ...(calibration === undefined ? {} : { calibration }),
+      ...tables,
     }),
   );
   const report = join(folder.path, "report.html");
@@ -50,7 +49,7 @@ export async function finish(session: Session, progress: Progress): Promise<Fini
   const time = benchmark(session.backend, net, learner.student, {
     rounds: ROUNDS,
     dynamic: gated,
-    calibration,
+    model: tables,
     onProgress: (done, total) => session.emit({ type: "phase", name: "benchmark", done, total }),
   });
   const page = renderReport({
@@ -90,38 +89,51 @@ function reportEpoch(row: Record<string, string>): ReportData["epochs"][number] 
   return { stage, epoch: Number(row.epoch), loss: numbers("loss_"), accuracy: numbers("top1_") };
 }
 
-/** λ → cost and accuracy, on the held-out images. */
-async function calibrate(session: Session): Promise<CalibrationPoint[]> {
-  const { backend, net, learner, data } = session;
+/** How the model is to choose, and both tables, from the held-out images. */
+async function choiceOf(session: Session, lambda: number): Promise<Tables & Pick<ModelFile, "routing">> {
+  const { backend, config, net, learner, data } = session;
   const { heldOut } = data;
   const options = { batch: heldOut.batchSize };
-  return (await measureCalibration(backend, net, learner.student, heldOut.inOrder(), options)).table;
+  const { calibration, cascades } = await measureCalibration(backend, net, learner.student, heldOut.inOrder(), options);
+  const gate = { routing: { by: "gate" as const, lambda }, calibration };
+  if (cascades === undefined) return gate;
+  if (config.gate.routing === "gate") return { ...gate, cascades };
+  const widest = madds(net, net.gates[0]!.candidates.at(-1)!, true);
+  const routing = routingWithin({ cascades }, "cascade", spending(widest, config.gate))!;
+  return { routing, calibration, cascades };
 }
 
 async function evaluateSession(
   session: Session,
+  routing: Routing | undefined,
+  lambda: number | null,
 ): Promise<{ result: Evaluation; measured: Measured; held: Measured | undefined }> {
   const { backend, net, learner, data, about, config } = session;
   const largest = !net.largestIsNumbered && config.compat !== "published";
   const total = data.val.dataset.length;
   const measured = await measure(backend, net, learner.student, data.val.inOrder(), {
     batch: data.val.batchSize,
-    dynamic: session.gated,
+    routing,
+    ...(routing?.by === "cascade" && lambda !== null && { gateLambda: lambda }),
     largest,
     onProgress: (done) => session.emit({ type: "phase", name: "validate", done, total }),
   });
   const held = data.unseen
     ? await measure(backend, net, learner.student, data.heldOut.inOrder(), { batch: data.heldOut.batchSize })
     : undefined;
-  const { labels, widths, largest: top, dynamic: gated } = measured;
+  const { labels, widths, largest: top, dynamic, gate } = measured;
   const result = evaluate({
     labels,
     classNames: about.classes,
     widths,
     ...(top === undefined ? {} : { largest: top }),
-    ...(gated === undefined ? {} : { dynamic: gated }),
+    ...(dynamic === undefined ? {} : { dynamic }),
+    ...(gate === undefined ? {} : { gate }),
     ...(held === undefined ? {} : { heldOut: { labels: held.labels, widths: held.widths } }),
-    sharedMadds: maddsBeforeGate(net),
+    cascadeMadds: cascadeCosts(
+      net,
+      widths.map(({ width }) => width),
+    ),
   });
   return { result, measured, held };
 }

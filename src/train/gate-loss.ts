@@ -1,6 +1,7 @@
 /**
- * Stage II's losses on the gate's scores, for one batch, in double: the task (exact expectation over the candidates), the cost
- * in MAdds, and sandwich gate sparsification (SGS). Each returns its value and adds its gradient. PAPER: DS-Net, 3.3.
+ * Stage II's losses on the gate's outputs, for one batch, in double. Either the paper's three (DS-Net, 3.3): the task (here as exact
+ * expectation over the candidates), the cost in MAdds, and sandwich gate sparsification (SGS). Or, ours, how well the gate foretells
+ * the probability that each candidate gives the true class; the cost then enters at the choice alone (engine/budget.ts).
  */
 import type { GateConfig } from "./config.js";
 
@@ -115,4 +116,32 @@ function softmaxRow(scores: Float64Array, probs: Float64Array, at: number, count
     sum += probs[at + k]!;
   }
   for (let k = 0; k < count; k++) probs[at + k] = probs[at + k]! / sum;
+}
+
+export function sigmoid(x: number): number {
+  return 1 / (1 + Math.exp(-x));
+}
+
+/**
+ * Binary cross-entropy between sigmoid(logits) and exp(−CE), the probability that each candidate gave the true class: its mean over
+ * samples, summed over candidates. It learns from every image how much a width is worth, where a loss on the choice learns only
+ * from the few on which the widths differ. Sets the gradient.
+ */
+export function probabilityLoss(
+  logits: Float64Array,
+  rows: readonly number[],
+  { losses }: GateTargets,
+  count: number,
+  dlogits: Float64Array,
+): number {
+  let sum = 0;
+  for (let i = 0; i < rows.length; i++) {
+    for (let k = 0; k < count; k++) {
+      const z = logits[i * count + k]!;
+      const target = Math.exp(-losses[rows[i]! * count + k]!);
+      sum += Math.max(z, 0) - z * target + Math.log1p(Math.exp(-Math.abs(z)));
+      dlogits[i * count + k] = (sigmoid(z) - target) / rows.length;
+    }
+  }
+  return sum / rows.length;
 }

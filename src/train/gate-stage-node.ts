@@ -1,30 +1,28 @@
 /** Stage II's loop: the gate learns while everything else is frozen. */
 import { madds } from "../cost/madds.js";
 import type { Loader } from "../data/loader.js";
-import { costBias } from "../engine/budget.js";
 import { DivergedError } from "../errors.js";
 import { outcomeAt, pointAtCost } from "../evaluate/calibrate.js";
+import type { CalibrationPoint } from "../io/model-file.js";
 import { part } from "../models/state.js";
 import { gateLayers } from "../nn/gate.js";
 import type { Param } from "../nn/parameters.js";
 import { checkpoint } from "./checkpoint.js";
-import type { GateLosses } from "./gate-loss.js";
+import { type GateConfig, spending } from "./config.js";
 import { type GateSet, gateSet } from "./gate-set.js";
 import { skipStep } from "./nonfinite.js";
 import { type Progress, prefixed, toState } from "./progress.js";
 import { learningRate } from "./schedule.js";
 import type { Session } from "./session-node.js";
-import { expectationEpoch, fold, type HeadLayer, headScores, standardised, standardOf } from "./stage2-expectation.js";
+import { cachedEpoch, fold, type HeadLayer, headScores, standardised, standardOf } from "./stage2-cached.js";
 import { Stage2Gumbel } from "./stage2-gumbel.js";
 
-/** Runs stage II from where `progress` stands. Returns false when it was interrupted. */
-export async function gateStage(session: Session, progress: Progress): Promise<boolean> {
-  return session.config.gate.method === "expectation"
-    ? expectationStage(session, progress)
-    : gumbelStage(session, progress);
+/** Runs stage II from where `progress` stands. Returns the λ that the gate is to choose with, null when it was interrupted. */
+export async function gateStage(session: Session, progress: Progress): Promise<number | null> {
+  return session.config.gate.method === "gumbel" ? gumbelStage(session, progress) : cachedStage(session, progress);
 }
 
-async function expectationStage(session: Session, progress: Progress): Promise<boolean> {
+async function cachedStage(session: Session, progress: Progress): Promise<number | null> {
   const { config, net, data } = session;
   const augmented = augmentedPasses(session);
   const total = [data.heldOut, ...augmented].reduce((sum, loader) => sum + loader.dataset.length, 0);
@@ -39,7 +37,7 @@ async function expectationStage(session: Session, progress: Progress): Promise<b
   for (; progress.epoch < config.gate.epochs; progress.epoch++) {
     const started = performance.now();
     const lr = learningRate(gateSchedule(session), progress.epoch);
-    const losses = expectationEpoch(layers, set, progress.epoch, lr, {
+    const losses = cachedEpoch(layers, set, progress.epoch, lr, {
       config: config.gate,
       madds: costs,
       seed: config.seed,
@@ -52,26 +50,30 @@ async function expectationStage(session: Session, progress: Progress): Promise<b
     progress.step += Math.ceil(set.images / config.batch_size);
     writeHead(session, layers);
     const seconds = (performance.now() - started) / 1000;
-    const scores = headScores(layers, set, set.clean);
-    const on = outcomeAt({ scores, correct: set.correct, images: set.clean }, costs, 0);
-    await endEpoch(session, progress, losses, on, set.images, seconds);
-    if (session.signal?.aborted) return false;
+    await endEpoch(session, progress, losses, pointOf(layers, set, costs, config.gate), set.images, seconds);
+    if (session.signal?.aborted) return null;
   }
-  settle(layers, set, costs, config.gate.target_madds);
+  const { lambda } = pointOf(layers, set, costs, config.gate);
   fold(layers[0]!, standard);
   writeHead(session, layers);
-  return true;
+  return lambda;
 }
 
-/** Shifts the scores so that the argmax, not only its expectation, keeps to the target on the images as they are. */
-function settle(layers: readonly HeadLayer[], set: GateSet, costs: readonly number[], target: number | null): void {
-  const last = layers[layers.length - 1]!;
-  if (target === null || last.bias === null) return;
-  const scores = headScores(layers, set, set.clean);
-  const { lambda } = pointAtCost({ scores, correct: set.correct, images: set.clean }, costs, target);
-  costBias(lambda, costs).forEach((shift, k) => {
-    last.bias![k]! += shift;
-  });
+/** How the gate does on the images as they are, at the λ whose choices, not only the choices' expectation, keep to the target. */
+function pointOf(
+  layers: readonly HeadLayer[],
+  set: GateSet,
+  costs: readonly number[],
+  config: GateConfig,
+): CalibrationPoint {
+  const outcomes = {
+    scores: headScores(layers, set, config.method, set.clean),
+    correct: set.correct,
+    images: set.clean,
+  };
+  const widest = costs[costs.length - 1]!;
+  const target = config.method === "probability" ? spending(widest, config) : config.target_madds;
+  return target === null ? outcomeAt(outcomes, costs, 0) : pointAtCost(outcomes, costs, target);
 }
 
 /** What is seen augmented, behind the held-out images as they are. Epochs follow stage I's: no augmentation comes twice. */
@@ -103,7 +105,7 @@ function writeHead({ backend, net, learner }: Session, layers: readonly HeadLaye
   });
 }
 
-async function gumbelStage(session: Session, progress: Progress): Promise<boolean> {
+async function gumbelStage(session: Session, progress: Progress): Promise<number | null> {
   const { config, learner, data } = session;
   const stage2 = new Stage2Gumbel(learner, config, session.input);
   const { steps } = data.heldOut;
@@ -137,7 +139,7 @@ async function gumbelStage(session: Session, progress: Progress): Promise<boolea
         });
         await new Promise(setImmediate);
         // An epoch of stage II is short: it is run again from its start, from the last checkpoint.
-        if (session.signal?.aborted) return false;
+        if (session.signal?.aborted) return null;
       }
       progress.step += steps;
       const seconds = (performance.now() - started) / 1000;
@@ -150,9 +152,9 @@ async function gumbelStage(session: Session, progress: Progress): Promise<boolea
         steps * data.heldOut.batchSize,
         seconds,
       );
-      if (session.signal?.aborted) return false;
+      if (session.signal?.aborted) return null;
     }
-    return true;
+    return 0;
   } finally {
     stage2.dispose();
   }
@@ -161,13 +163,12 @@ async function gumbelStage(session: Session, progress: Progress): Promise<boolea
 async function endEpoch(
   session: Session,
   progress: Progress,
-  losses: GateLosses,
+  loss: Record<string, number>,
   on: { accuracy: number; madds: number },
   images: number,
   seconds: number,
 ): Promise<void> {
   const { config, folder } = session;
-  const loss: Record<string, number> = { ...losses };
   folder.epoch({
     stage: "gate",
     epoch: progress.epoch + 1,

@@ -144,8 +144,11 @@ function checkGate(net: Supernet, { model, gate }: TrainConfig): void {
   if (gate.method === "gumbel") checkGumbel(net);
   else if (net.gates.length !== 1) {
     throw new UsageError(
-      `gate.method "expectation" needs a network with one gate, ${model} has ${net.gates.length}; use "gumbel"`,
+      `gate.method "${gate.method}" needs a network with one gate, ${model} has ${net.gates.length}; use "gumbel"`,
     );
+  }
+  if (gate.routing === "cascade" && net.gates.length !== 1) {
+    throw new UsageError(`gate.routing "cascade" needs a network with one gate, ${model} has ${net.gates.length}`);
   }
   if (gate.target_madds === null) return;
   const { candidates } = net.gates[0]!;

@@ -15,7 +15,7 @@ export function tableOf(config: TrainConfig): { name: string; spec: ModelSpec } 
     norm,
     attention: config.attention === "off" ? 0 : table.attention,
     candidates: gate.candidates,
-    ...(gate.hidden > 0 && { gate: { hidden: gate.hidden, bias: true } }),
+    ...gateShape(gate),
   };
   if (width === null) return { name: model, spec };
   checkSpec(spec);
@@ -34,4 +34,10 @@ function moveGate(table: ModelSpec, to: number, model: string): ModelSpec["stage
     throw new UsageError(`gate.stage: expected 0 to ${stages.length - 1}, the stages of ${model}, got ${to}`);
   }
   return stages.map(({ gates: _, ...stage }, i) => (i === to ? { ...stage, gates: [0] } : stage));
+}
+
+/** The paper's head, linear and without a bias, is what a table means that says nothing. */
+function gateShape({ hidden, method }: TrainConfig["gate"]): Pick<ModelSpec, "gate"> {
+  if (method === "probability") return { gate: { hidden, bias: true, act: "sigmoid" } };
+  return hidden > 0 ? { gate: { hidden, bias: true } } : {};
 }

@@ -75,8 +75,9 @@ async function stages(session: Session, from: Progress, profile?: Profile) {
     await session.folder.save("last", checkpoint(learner, session.about, toState(progress)));
     if (session.signal?.aborted) return null;
   }
-  if (session.gated && !(await gateStage(session, progress))) return null;
-  return finish(session, progress);
+  if (!session.gated) return finish(session, progress, null);
+  const lambda = await gateStage(session, progress);
+  return lambda === null ? null : finish(session, progress, lambda);
 }
 
 function facts({ config, backend, net, data, about, inherited }: Session): Record<string, unknown> {

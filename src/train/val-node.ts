@@ -1,8 +1,10 @@
 /** `val`: the honest table of a trained model on labelled images. */
-import { maddsBeforeGate } from "../cost/madds.js";
+import { cascadeCosts } from "../cost/madds.js";
 import { UsageError } from "../errors.js";
+import { pointOf, routingWithin } from "../evaluate/calibrate.js";
 import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
 import { type Measured, measure } from "../evaluate/measure.js";
+import { type ModelFile, type Routing, routingOf } from "../io/model-file.js";
 import { type LabelledOptions, withLabelled } from "./labelled-node.js";
 
 export interface ValOptions extends LabelledOptions {
@@ -11,7 +13,8 @@ export interface ValOptions extends LabelledOptions {
 }
 
 /**
- * Every row of the honest table for one model file. The cascade is the one that the training run chose on held-out images.
+ * Every row of the honest table for one model file. What dynamic is compared with, the other of gate and cascade, is set by the
+ * model's tables to spend the same.
  * Throws UncalibratedError where norm statistics of a width were never measured.
  */
 export async function val(model: string, options: ValOptions): Promise<Evaluation> {
@@ -30,24 +33,36 @@ export async function measureModel(
         `routes: ${file.model.name} has ${net.gates.length} gates, only several make routes to draw`,
       );
     }
+    const routing = file.candidates.length > 0 ? routingOf(file) : undefined;
     const measured = await measure(backend, net, span, loader.inOrder(), {
       batch: loader.batchSize,
-      dynamic: file.candidates.length > 0,
+      routing,
+      gateLambda: routing && rivalOf(file, routing, "gate")?.lambda,
       largest: !net.largestIsNumbered && (file.calibrated ?? []).includes("largest"),
       routes,
       onProgress: (images) => options.onProgress?.(images, loader.dataset.length),
     });
-    const { labels, widths, largest, dynamic, routes: drawn } = measured;
+    const { labels, widths, largest, dynamic, gate, routes: drawn } = measured;
     const evaluation = evaluate({
       labels,
       classNames: file.classes,
       widths,
       ...(largest === undefined ? {} : { largest }),
       ...(dynamic === undefined ? {} : { dynamic }),
+      ...(gate === undefined ? {} : { gate }),
       ...(drawn === undefined ? {} : { routes: drawn }),
-      ...(file.cascade === undefined ? {} : { cascade: file.cascade }),
-      sharedMadds: maddsBeforeGate(net),
+      cascade: routing && rivalOf(file, routing, "cascade"),
+      cascadeMadds: cascadeCosts(
+        net,
+        widths.map(({ width }) => width),
+      ),
     });
     return { evaluation, measured };
   });
+}
+
+/** The other way to choose where `routing` is not `by`, at the point of its table that spends the same. */
+function rivalOf<B extends Routing["by"]>(file: ModelFile, routing: Routing, by: B): (Routing & { by: B }) | undefined {
+  const point = routing.by === by ? undefined : pointOf(file, routing);
+  return point && (routingWithin(file, by, point.madds) as (Routing & { by: B }) | undefined);
 }

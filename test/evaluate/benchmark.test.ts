@@ -85,7 +85,7 @@ describe("benchmark", () => {
     const seen: number[] = [];
     const b = benchmark(backend, net, span, {
       rounds: 7,
-      calibration,
+      model: { calibration },
       layersAt: 3,
       onProgress: (done, total) => seen.push(done, total),
     });

@@ -18,7 +18,7 @@ export function build(cases: WidthCase[], more: Partial<Predictions> = {}, class
     labels,
     classNames: Array.from({ length: classes }, (_, c) => `class ${c}`),
     widths: cases.map((each, width) => buildWidth(width, each, labels, classes)),
-    sharedMadds: 0,
+    cascadeMadds: cases.map(({ madds }, width) => (width === 0 ? madds : cases[0]!.madds + madds)),
     ...more,
   };
 }
@@ -36,6 +36,7 @@ function buildWidth(width: number, each: WidthCase, labels: Int32Array, classes:
 /** A gate that sends sample i to `choice[i]` and costs `gate` MAdds. */
 export function route(p: Predictions, choice: number[], gate = 0, easyScore?: number[]): DynamicPredictions {
   return {
+    routing: { by: "gate", lambda: 0 },
     choice: Int32Array.from(choice),
     madds: Float64Array.from(choice, (width) => p.widths[width]!.madds + gate),
     correct: Uint8Array.from(choice, (width, i) => p.widths[width]!.correct[i]!),

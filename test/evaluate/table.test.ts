@@ -22,7 +22,7 @@ describe("formatEvaluation", () => {
       "width 0                 12.34         50.0    50.00",
       "width 1                 24.68        100.0    90.00",
       "largest                 49.36        200.0   100.00  wide early stages too",
-      "dynamic                 17.38         70.4    90.00  gate included",
+      "dynamic                 17.38         70.4    90.00  by the gate, its cost included",
     ]);
     assert.match(lines[5]!, /^static envelope +17\.38 +70\.4 +66\.32 {2}59 % width 0, 41 % width 1, at random$/);
     assert.match(lines[6]!, /^random routing +17\.28 /);

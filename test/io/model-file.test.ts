@@ -22,6 +22,8 @@ function sample(): ModelFile {
       cropPct: 0.875,
     },
     candidates: [0, 2, 5],
+    routing: { by: "cascade", wider: 2, threshold: 0.6 },
+    cascades: [{ wider: 2, threshold: 0.6, madds: 9e6, accuracy: 0.92, shares: [0.7, 0.3, 0] }],
     calibration: [
       { lambda: 0, madds: 12e6, accuracy: 0.91 },
       { lambda: 0.5, madds: 8e6, accuracy: 0.9, shares: [0.5, 0.25, 0.25] },
@@ -63,7 +65,7 @@ describe("a model file", () => {
   });
 
   it("does without the optional fields", () => {
-    const { calibration, training, results, kernelBuild, ...required } = sample();
+    const { routing, cascades, calibration, training, results, kernelBuild, ...required } = sample();
     const read = decodeModel(encodeModel({ ...required, candidates: [] }));
     assert.deepEqual(Object.keys(read).sort(), ["candidates", "classes", "model", "preprocessing", "tensors"]);
   });
@@ -110,6 +112,16 @@ describe("a model file", () => {
     ["a negative candidate", "candidates", "[-1,0]", /"candidates\.0"/],
     ["candidates out of order", "candidates", "[1,0]", /"candidates".*ascending/],
     ["a candidate twice", "candidates", "[1,1]", /"candidates".*ascending/],
+    ["a λ in words", "routing", '{"by":"gate","lambda":"much"}', /"routing\.lambda"/],
+    [
+      "a gate's cascade",
+      "routing",
+      '{"by":"gate","threshold":0.5}',
+      /"routing\.threshold" is wrong: expected no such field/,
+    ],
+    ["chance", "routing", '{"by":"dice"}', /"routing\.by" is wrong: expected gate or cascade/],
+    ["a threshold in percent", "routing", '{"by":"cascade","wider":1,"threshold":50}', /"routing\.threshold"/],
+    ["a cascade of no width", "cascades", '[{"threshold":0.5,"madds":1,"accuracy":1}]', /"cascades\.0\.wider"/],
     ["an accuracy in percent", "calibration", '[{"lambda":0,"madds":1,"accuracy":91}]', /"calibration\.0\.accuracy"/],
     [
       "shares above 1",

@@ -93,7 +93,7 @@ describe("a model's card", () => {
       "dsnet predict IMAGE --model fashion",
       "In the order of the logits: class 0, class 1, class 2, class 3, class 4, class 5, class 6, class 7, class 8, class 9.",
       "| width 1 | 24.68 | 100.0 | 90.00 |  |",
-      "| dynamic | 17.38 | 70.4 | 90.00 | gate included |",
+      "| dynamic | 17.38 | 70.4 | 90.00 | by the gate, its cost included |",
       "- 10 validation images; intervals are 95 %, paired.",
       "| 25.0 M | 101.3 | 90.00 |",
       "| 5.00 M | 20.3 | 70.00 |",

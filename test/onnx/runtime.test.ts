@@ -6,7 +6,7 @@ import { after, describe, it } from "node:test";
 import { openBackend } from "../../src/backend/open.js";
 import { Plan } from "../../src/engine/plan.js";
 import { asFloat32 } from "../../src/io/float32.js";
-import { type ModelFile, selectTensors } from "../../src/io/model-file.js";
+import { type ModelFile, routingOf, selectTensors } from "../../src/io/model-file.js";
 import type { Supernet } from "../../src/models/build.js";
 import { networkOf } from "../../src/models/file.js";
 import { listModels, modelSpec } from "../../src/models/registry.js";
@@ -81,7 +81,10 @@ function balanced(file: ModelFile, images: Float32Array, n: number): ModelFile {
       Array.from({ length: rows.length / n }, (_, c, step = rows.length / n) => {
         return rows.reduce((sum, x, i) => (i % step === c ? sum + x / n : sum), 0);
       });
-    const [scores, features] = [means(plan.gateScores(n)), means(plan.gateFeatures(n))];
+    const outputs = plan
+      .gateScores(n)
+      .map((score) => (net.gates[0]!.act === "sigmoid" ? Math.log(score / (1 - score)) : score));
+    const [scores, features] = [means(outputs), means(plan.gateFeatures(n))];
     const { weight, bias } = net.gates[0]!.head;
     const tensors = writeState(backend, net, span);
     const values = asFloat32(tensors.get((bias ?? weight).name)!);
@@ -91,15 +94,18 @@ function balanced(file: ModelFile, images: Float32Array, n: number): ModelFile {
       const [k, c] = [Math.floor(i / features.length), i % features.length];
       values[i]! -= bias !== null ? scores[i]! : (scores[k]! * features[c]!) / square;
     });
-    return { ...file, tensors };
+    return { ...file, routing: { by: "gate" as const, lambda: LAMBDA }, tensors };
   });
 }
+
+/** Small enough to leave the gate a choice, large enough to change some. */
+const LAMBDA = 0.01;
 
 /** Our logits and, if `dynamic`, routes. */
 function ours(file: ModelFile, images: Float32Array, n: number, dynamic: boolean) {
   return withPlan(file, n, dynamic, (plan) => {
     backend.f32.set(images, plan.input / 4);
-    const routes = dynamic ? plan.runDynamic(n) : [];
+    const routes = dynamic ? plan.runRouted(n, routingOf(file)) : [];
     if (!dynamic) plan.run(n, 0);
     return { logits: backend.f32.slice(plan.logits / 4, plan.logits / 4 + n * file.classes.length), routes };
   });

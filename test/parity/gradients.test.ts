@@ -9,7 +9,7 @@ import type { ModelSpec } from "../../src/models/spec.js";
 import { Philox } from "../../src/random/philox.js";
 import type { GateConfig } from "../../src/train/config.js";
 import { defaultConfig } from "../../src/train/defaults.js";
-import { costLoss, gateCrossEntropy, gateLoss } from "../../src/train/gate-loss.js";
+import { costLoss, gateCrossEntropy, gateLoss, probabilityLoss } from "../../src/train/gate-loss.js";
 import { Input } from "../../src/train/input.js";
 import { Learner } from "../../src/train/learner.js";
 import { Stage1 } from "../../src/train/stage1.js";
@@ -124,6 +124,24 @@ describe("stage II's losses", () => {
       rows.reduce((sum, row, i) => sum + of(row, i % count) / rows.length, 0);
     assert.ok(Math.abs(task - mean((row, k) => set.losses[row * count + k]!)) < 1e-12);
     assert.ok(Math.abs(cost - (mean((_, k) => madds[k]!) / madds[3]!) ** 2) < 1e-12);
+  });
+
+  it("probability: the gradient is the slope of the mean cross-entropy, which is least at the true class's probability", () => {
+    const loss = (at: Float64Array, gradient = new Float64Array(at.length)) =>
+      probabilityLoss(at, rows, set, count, gradient);
+    const gradient = new Float64Array(scores.length);
+    loss(scores, gradient);
+    gradient.forEach((got, i) => {
+      const moved = (by: number) => loss(scores.map((s, j) => (j === i ? s + by : s)));
+      assert.ok(Math.abs(got - slope(moved, 1e-5)) < 1e-8, `score ${i}`);
+    });
+    const best = scores.map((_, i) => {
+      const p = Math.exp(-set.losses[rows[Math.floor(i / count)]! * count + (i % count)]!);
+      return Math.log(p / (1 - p));
+    });
+    const there = new Float64Array(scores.length);
+    assert.ok(loss(best, there) < loss(scores));
+    assert.ok(there.every((g) => Math.abs(g) < 1e-12));
   });
 
   it("the cost's slope is its slope", () => {

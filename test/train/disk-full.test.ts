@@ -22,7 +22,7 @@ function tooSmall(config: TrainConfig): number {
 describe("a training on a disk that fills up", () => {
   it("ends with exit code 1 and advice; the checkpoint is whole, and with more room it goes on", async (t) => {
     const disk = join(folder, "disk");
-    const config = smallConfig(data, join(disk, "run"), "expectation");
+    const config = smallConfig(data, join(disk, "run"), "probability");
     mkdirSync(disk);
     try {
       execFileSync("mount", ["-t", "tmpfs", "-o", `size=${tooSmall(config)}`, "tmpfs", disk], { stdio: "ignore" });

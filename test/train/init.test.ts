@@ -50,7 +50,7 @@ function gratings(name: string, angles: readonly number[], perClass = 24): strin
 
 let runs = 0;
 function configOf(data: string, more: Partial<TrainConfig> = {}): TrainConfig {
-  const config = smallConfig(data, join(folder, `run${runs++}`), "expectation");
+  const config = smallConfig(data, join(folder, `run${runs++}`), "probability");
   return {
     ...config,
     device: "wasm",

@@ -150,7 +150,7 @@ describe("a step with NaN", () => {
   });
 
   it("ends the command with exit code 1 and advice", async () => {
-    const config = { ...smallConfig(data, join(folder, "cli"), "expectation"), lr: 1e30 };
+    const config = { ...smallConfig(data, join(folder, "cli"), "probability"), lr: 1e30 };
     const { code, stderr } = await dsnet(trainArgs(config));
     assert.equal(code, 1);
     assert.match(stderr, /warning: step \d+: NaN or infinity in [\s\S]*error\[ERR_DIVERGED\]: step \d+: .*Lower lr/);

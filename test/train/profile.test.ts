@@ -95,7 +95,7 @@ describe("the profile of a training", () => {
 
   it("has shares that add up to the whole, in one event", async () => {
     const events: TrainEvent[] = [];
-    const config = smallConfig(writeImages(join(folder, "images")), join(folder, "run"), "expectation");
+    const config = smallConfig(writeImages(join(folder, "images")), join(folder, "run"), "probability");
     const count = await wraps(() => train(config, { profile: true, onEvent: (event) => events.push(event) }));
     assert.equal(count, 1);
     const profiles = events.filter((event) => event.type === "profile");
@@ -117,7 +117,7 @@ describe("the profile of a training", () => {
 
   it("wraps nothing where it was not asked for", async () => {
     const types: string[] = [];
-    const config = smallConfig(writeImages(join(folder, "images-2")), join(folder, "run-2"), "expectation");
+    const config = smallConfig(writeImages(join(folder, "images-2")), join(folder, "run-2"), "probability");
     assert.equal(await wraps(() => train(config, { onEvent: ({ type }) => types.push(type) })), 0);
     assert.ok(types.includes("epoch") && !types.includes("profile"));
   });

@@ -60,17 +60,17 @@ for (const method of METHODS) {
 
 describe("a training", () => {
   it("leaves the same files for any number of threads and workers", async () => {
-    const { files } = await expected("expectation");
-    const config = smallConfig(data, join(folder, "counts"), "expectation");
+    const { files } = await expected("probability");
+    const config = smallConfig(data, join(folder, "counts"), "probability");
     await train({ ...config, threads: 2, workers: 3 });
     assert.deepEqual(remains(config.output), files);
   });
 
   it("that is done can be resumed, and stays as it is", async () => {
-    const { files } = await expected("expectation");
-    const { code } = await dsnet(["train", "--resume", "--output", join(folder, "expectation")]);
+    const { files } = await expected("probability");
+    const { code } = await dsnet(["train", "--resume", "--output", join(folder, "probability")]);
     assert.equal(code, 0);
-    assert.deepEqual(remains(join(folder, "expectation")), files);
+    assert.deepEqual(remains(join(folder, "probability")), files);
   });
 });
 
@@ -102,7 +102,7 @@ describe("SIGINT", { skip: process.platform === "win32" && "Windows has no such 
   });
 
   it("once more ends it at once, between batches of any work, and the checkpoint is whole", async () => {
-    const config = smallConfig(writeImages(join(folder, "long"), 120, 3000), join(folder, "twice"), "expectation");
+    const config = smallConfig(writeImages(join(folder, "long"), 120, 3000), join(folder, "twice"), "probability");
     let asked = 0;
     const { code, stderr, events } = await dsnet(trainArgs(config), (event, child) => {
       if (event.type !== "phase" || event.name !== "validate") return;

@@ -17,7 +17,7 @@ const data = writeImages(join(scratch, "data"));
 let runs = 0;
 /** A quick run; `gate` changes its gate's settings, `more` the others. */
 function configOf(gate: Partial<TrainConfig["gate"]>, more: Partial<TrainConfig> = {}): TrainConfig {
-  const config = smallConfig(data, join(scratch, `run${runs++}`), "expectation");
+  const config = smallConfig(data, join(scratch, `run${runs++}`), "probability");
   return { ...config, epochs: 1, recalibration_batches: 1, ...more, gate: { ...config.gate, epochs: 1, ...gate } };
 }
 
@@ -42,7 +42,7 @@ describe("a run that cannot begin", () => {
 
 describe("a run without stage II", () => {
   it("trains no gate and says of its model that it has none", async () => {
-    for (const method of ["expectation", "gumbel"] as const) {
+    for (const method of ["probability", "expectation", "gumbel"] as const) {
       const config = configOf({ epochs: 0, method });
       const events: TrainEvent[] = [];
       const { model, evaluation } = await train(config, { onEvent: (event) => events.push(event) });
@@ -67,8 +67,8 @@ describe("a run of one width alone", () => {
 });
 
 describe("a run without attention", () => {
-  it("trains its gate too, by either method", async () => {
-    for (const method of ["expectation", "gumbel"] as const) {
+  it("trains its gate too, by every method", async () => {
+    for (const method of ["probability", "expectation", "gumbel"] as const) {
       const { evaluation } = await train(configOf({ method }, { attention: "off" }));
       assert.ok(evaluation!.dynamic !== null);
     }

@@ -14,8 +14,8 @@ import { idxImages, idxLabels, writeTree } from "../data/support.js";
 
 const main = fileURLToPath(new URL("../../src/cli/main.js", import.meta.url));
 
-export const METHODS = ["expectation", "gumbel"] as const;
-export type Method = (typeof METHODS)[number];
+export const METHODS = ["probability", "gumbel"] as const;
+export type Method = TrainConfig["gate"]["method"];
 
 /** MNIST's four files with images of a pattern and four classes. */
 export function writeImages(folder: string, train = 120, val = 20): string {

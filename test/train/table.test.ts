@@ -45,10 +45,12 @@ describe("the network that a configuration asks for", () => {
   });
 
   it("has the paper's gate with no hidden layer: no bias either", () => {
-    const [paper] = build(tableOf(gate({ hidden: 0 })).spec).gates;
+    const [paper] = build(tableOf(gate({ hidden: 0, method: "expectation" })).spec).gates;
     assert.deepEqual([paper!.hidden, paper!.head.bias], [null, null]);
     const [ours] = build(tableOf(gate({ hidden: 8 })).spec).gates;
-    assert.deepEqual([ours!.hidden!.cout, ours!.head.bias === null], [[8], false]);
+    assert.deepEqual([ours!.hidden!.cout, ours!.head.bias === null, ours!.act], [[8], false, "sigmoid"]);
+    const [linear] = build(tableOf(gate({ hidden: 0 })).spec).gates;
+    assert.deepEqual([linear!.hidden, linear!.head.bias === null, linear!.act], [null, false, "sigmoid"]);
   });
 
   it("without attention lets the gate read the pooled activation, refused where its width is not known", () => {

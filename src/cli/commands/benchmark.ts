@@ -54,8 +54,8 @@ export function define(command: Command): void {
       "after",
       `
 The rows take turns in every round, so that a busy moment hurts all alike. The peak is the best matrix product that
-these kernels reach here on as many threads. Dynamic is the mean over the routes that the model's calibration table
-has at λ = 0, without a table over all candidates; the gate runs, with its choice forced.
+these kernels reach here on as many threads. Dynamic is the mean over the widths that the model chooses by its
+table, without a table over all candidates; what chooses runs, with its choice forced.
 
 Examples:
   dsnet benchmark ds_mbnet
@@ -75,7 +75,7 @@ Examples:
         const result = benchmark(backend, net, span, {
           ...options,
           dynamic: net.gates.length > 0 && (file === null || file.candidates.length > 0),
-          calibration: file?.calibration,
+          model: file ?? undefined,
           ...(layers !== undefined && { layersAt: slotOf(layers) }),
           onProgress: (done, total) => terminal.progress.update({ label: "benchmark", done, total }),
         });

@@ -10,6 +10,7 @@ interface Options {
   data: string;
   split: string;
   output?: string;
+  routing?: "gate" | "cascade";
   batchSize: number;
   device: Device;
   threads: number;
@@ -22,6 +23,12 @@ export function define(command: Command): void {
     .requiredOption("--data <path>", "folder or archive with the images, or mnist")
     .addOption(new Option("--split <name>", "which part of the data").choices(["val", "train"]).default("val"))
     .option("-o, --output <file>", "model file to write; default: the model itself, unless it comes with dsnet")
+    .addOption(
+      new Option("--routing <how>", "how the model is to choose from now on; default: as it does").choices([
+        "gate",
+        "cascade",
+      ]),
+    )
     .option("--batch-size <n>", "images a step", whole(1), 128)
     .addOption(deviceOption())
     .addOption(threadsOption())
@@ -29,13 +36,14 @@ export function define(command: Command): void {
     .addHelpText(
       "after",
       `
-Measures what each setting of the knob λ costs and how accurate it is, for --budget-madds, and how long this device
+Measures what each setting of the budget knob costs and how accurate it is (the gate's λ; which width a cascade goes on
+at, below which confidence of the slimmest), for --budget-madds, and how long this device
 takes at each width, for --budget-ms (kept in the user's cache, for these --device and --threads). Take images that
 neither the weights nor the gate have learnt from.
 
 Examples:
   dsnet calibrate runs/demo/best.safetensors --data mnist
-  dsnet calibrate cifar10.safetensors --data cifar-10-binary.tar.gz -o calibrated.safetensors`,
+  dsnet calibrate runs/demo/best.safetensors --data mnist --routing gate -o gated.safetensors`,
     )
     .action(async (model: string, { json, ...options }: Options) => {
       const terminal = new Terminal({ json });
@@ -54,7 +62,7 @@ Examples:
 const ROWS = 12;
 
 export function calibrationText(
-  { model, images, table: points, candidates }: CalibrateResult,
+  { model, images, routing, table: points, candidates }: CalibrateResult,
   heading?: (text: string) => string,
 ): string {
   const right = (title: string) => ({ title, align: "right" as const });
@@ -67,12 +75,17 @@ export function calibrationText(
   const timed = candidates.length > 0;
   return [
     table(
-      [right("MAdds"), ...(timed ? [right("ms")] : []), right("top-1 %"), right("λ")],
-      shown.map(({ lambda, madds, accuracy, shares = [] }) => [
+      [
+        right("MAdds"),
+        ...(timed ? [right("ms")] : []),
+        right("top-1 %"),
+        ...(routing.by === "gate" ? [right("λ")] : [right("then width"), right("below")]),
+      ],
+      shown.map(({ madds, accuracy, shares = [], ...knob }) => [
         formatMadds(madds),
         ...(timed ? [shares.reduce((sum, share, k) => sum + share * candidates[k]!.ms, 0).toFixed(3)] : []),
         (100 * accuracy).toFixed(2),
-        lambda.toPrecision(3),
+        ...("lambda" in knob ? [knob.lambda.toPrecision(3)] : [String(knob.wider), knob.threshold.toFixed(3)]),
       ]),
       heading,
     ),
@@ -85,7 +98,7 @@ export function calibrationText(
           ),
         ]
       : []),
-    `${formatCount(images)} images; ${timed ? "MAdds and ms are" : "MAdds are"} the mean of one image, the gate included. ` +
+    `${formatCount(images)} images; ${timed ? "MAdds and ms are" : "MAdds are"} the mean of one image, all that the choice takes included. ` +
       `${rows} of ${points.length} settings shown.\nwrote ${printable(model)}`,
   ].join("\n\n");
 }

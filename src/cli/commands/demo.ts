@@ -30,7 +30,7 @@ export function demoConfig({ quick = false, device, output }: Options): TrainCon
     warmup_epochs: 0.5,
     drop: 0,
     recalibration_batches: quick ? 20 : 100,
-    gate: { ...config.gate, epochs: quick ? 4 : 12, target_madds: 1.2e6 },
+    gate: { ...config.gate, epochs: quick ? 4 : 12 },
   };
 }
 

@@ -1,12 +1,12 @@
 /**
- * Stage II, exact-expectation form: with everything but the slimming head frozen and one gate, the task loss is the
- * expectation Σ_k p_k·CE_k over the candidates. No straight-through, no masks, no noise; runs on a cached GateSet in double.
+ * Stage II on a cached GateSet, in double: with everything but the slimming head frozen and one gate, an image is its features
+ * and what each candidate makes of it. No straight-through, no masks, no noise.
  *
  * The head learns on standardised features; `fold` makes it one for the features as they are.
  */
 import { Philox } from "../random/philox.js";
 import type { GateConfig } from "./config.js";
-import { type GateLosses, gateLoss } from "./gate-loss.js";
+import { gateLoss, probabilityLoss, sigmoid } from "./gate-loss.js";
 import type { GateSet } from "./gate-set.js";
 
 /** A layer of the slimming head: weight [out][in]. ReLU lies between layers. */
@@ -20,7 +20,7 @@ export interface HeadLayer {
   in: number;
 }
 
-export interface ExpectationOptions {
+export interface CachedOptions {
   config: GateConfig;
   /** Whole-network MAdds of each candidate. */
   madds: readonly number[];
@@ -63,7 +63,7 @@ export function fold(first: HeadLayer, { mean, deviation }: Standard): void {
   }
 }
 
-/** Activations of every layer for some images, [layer][row][channel]; the last are the scores. */
+/** Activations of every layer for some images, [layer][row][channel]; the last are the head's outputs. */
 function forward(layers: readonly HeadLayer[], set: GateSet, rows: readonly number[]): Float64Array[] {
   const first = new Float64Array(rows.length * set.width);
   rows.forEach((row, i) => {
@@ -86,33 +86,43 @@ function forward(layers: readonly HeadLayer[], set: GateSet, rows: readonly numb
 }
 
 /** Scores of the first `count` images, [image][candidate]. */
-export function headScores(layers: readonly HeadLayer[], set: GateSet, count = set.images): Float64Array {
-  return forward(
+export function headScores(
+  layers: readonly HeadLayer[],
+  set: GateSet,
+  method: GateConfig["method"],
+  count = set.images,
+): Float64Array {
+  const outputs = forward(
     layers,
     set,
     Array.from({ length: count }, (_, i) => i),
   ).at(-1)!;
+  return method === "probability" ? outputs.map(sigmoid) : outputs;
 }
 
 /** One epoch over the set in the order that (seed, epoch) gives. Changes the layers; returns the mean losses. */
-export function expectationEpoch(
+export function cachedEpoch(
   layers: readonly HeadLayer[],
   set: GateSet,
   epoch: number,
   lr: number,
-  options: ExpectationOptions,
-): GateLosses {
+  options: CachedOptions,
+): Record<string, number> {
   const { config, madds, seed } = options;
   const order = Array.from({ length: set.images }, (_, i) => i);
   new Philox(seed, epoch, "gate order").shuffle(order);
-  const sum: GateLosses = { task: 0, cost: 0, sgs: 0 };
+  const sum: Record<string, number> = {};
   for (let from = 0; from < order.length; from += options.batchSize) {
     const rows = order.slice(from, from + options.batchSize);
     const values = forward(layers, set, rows);
     const gradient = new Float64Array(rows.length * madds.length);
-    const losses = gateLoss(values.at(-1)!, rows, set, madds, config, gradient);
+    const outputs = values.at(-1)!;
+    const losses =
+      config.method === "probability"
+        ? { task: probabilityLoss(outputs, rows, set, madds.length, gradient) }
+        : gateLoss(outputs, rows, set, madds, config, gradient);
     const share = rows.length / order.length;
-    for (const key of ["task", "cost", "sgs"] as const) sum[key] += losses[key] * share;
+    for (const [key, loss] of Object.entries(losses)) sum[key] = (sum[key] ?? 0) + loss * share;
     backward(layers, values, gradient, rows.length, lr, options);
   }
   return sum;
@@ -125,7 +135,7 @@ function backward(
   scores: Float64Array,
   rows: number,
   lr: number,
-  { config, momentum }: ExpectationOptions,
+  { config, momentum }: CachedOptions,
 ): void {
   let dy = scores;
   for (let at = layers.length - 1; at >= 0; at--) {
