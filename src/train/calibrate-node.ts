@@ -34,9 +34,9 @@ export interface CalibrateResult {
 }
 
 /**
- * Writes both tables (what each λ of the gate, and each cascade, costs and achieves) into the model file. Where no budget is set, the
- * model goes on to spend what it did, or a third of the widest's MAdds if it had no table. Measures this device's latency anew, which
- * budgets in milliseconds use from then on. Calibrate on images that neither weights nor gate were fitted to.
+ * Writes both tables (what each λ of the gate, and each cascade, costs and achieves) into the model file, and measures this device's
+ * latency anew, which budgets in milliseconds use from then on. Where no budget is set, the model chooses as it did, or with `routing`
+ * the other way at the same cost. Calibrate on images that neither weights nor gate were fitted to.
  */
 export async function calibrate(model: string, options: CalibrateOptions): Promise<CalibrateResult> {
   const { output = model } = options;
@@ -47,7 +47,8 @@ export async function calibrate(model: string, options: CalibrateOptions): Promi
     if (file.candidates.length === 0) {
       throw new UsageError(`${model}: expected a model with a trained gate, there is nothing to calibrate`);
     }
-    const by = options.routing ?? routingOf(file).by;
+    const own = routingOf(file);
+    const by = options.routing ?? own.by;
     if (by === "cascade" && net.gates.length !== 1) {
       throw new UsageError(`routing: a cascade needs a model with one gate, ${model} has ${net.gates.length}`);
     }
@@ -57,11 +58,10 @@ export async function calibrate(model: string, options: CalibrateOptions): Promi
       onProgress: (images) => options.onProgress?.(images, loader.dataset.length),
     });
     const tables = { calibration, ...(cascades && { cascades }) };
-    const spent = pointOf(file, routingOf(file))?.madds ?? calibration[0]!.madds / 3;
-    const routing = routingWithin(tables, by, spent)!;
-    await writeFileAtomic(output, encodeModel({ ...file, ...tables, routing }));
+    const other = by === own.by ? undefined : routingWithin(tables, by, pointOf(tables, own)?.madds ?? 0);
+    await writeFileAtomic(output, encodeModel({ ...file, ...tables, ...(other && { routing: other }) }));
     const table = by === "gate" ? calibration : cascades!;
-    return { model: output, images, routing, table, candidates };
+    return { model: output, images, routing: other ?? own, table, candidates };
   });
 }
 

@@ -49,9 +49,10 @@ describe("dsnet calibrate", () => {
     const { status, stdout, stderr } = await dsnet("calibrate", model, "--data", data, "--json", ...one);
     assert.deepEqual([status, stderr], [0, ""]);
     const result: CalibrateResult = JSON.parse(stdout);
-    const { calibration: table, ...rest } = decodeModel(new Uint8Array(readFileSync(model)));
+    const { calibration: table, cascades, ...rest } = decodeModel(new Uint8Array(readFileSync(model)));
     assert.deepEqual(rest, decodeModel(encodeModel(sample)), "nothing else has changed");
     assert.deepEqual(table, result.table);
+    assert.ok(cascades!.length > 0);
     assert.deepEqual([result.model, result.images], [model, 60]);
     assert.ok(table!.length > 5);
     table!.slice(1).forEach((point, i) => {
@@ -74,8 +75,28 @@ describe("dsnet calibrate", () => {
     });
   });
 
+  it("turns a model into one that chooses by a cascade at the gate's cost, and back", async () => {
+    const output = at("cascade.safetensors");
+    const args = ["calibrate", model, "--data", data, ...one];
+    const { status, stdout } = await dsnet(...args, "--routing", "cascade", "-o", output);
+    assert.equal(status, 0);
+    assert.match(stdout, /^ *MAdds +ms +top-1 % +then width +below\n/);
+    const { routing, cascades, calibration } = decodeModel(new Uint8Array(readFileSync(output)));
+    const gate = calibration!.findLast(({ lambda }) => lambda <= 0)!;
+    const point = cascades!.find(({ madds }) => madds <= gate.madds)!;
+    assert.deepEqual(routing, { by: "cascade", wider: point.wider, threshold: point.threshold });
+    const found: Evaluation = JSON.parse((await dsnet("val", output, "--data", data, "--json", ...one)).stdout);
+    const row = (kind: string) => found.rows.find((each) => each.kind === kind)!;
+    assert.equal(found.dynamic!.by, "cascade");
+    assert.ok(Math.abs(row("dynamic").madds! - point.madds) < 1e-9 * point.madds);
+    assert.ok(Math.abs(row("dynamic").accuracy! - point.accuracy) < 1e-9);
+    assert.ok(row("gate").madds! <= point.madds, "the rival spends no more");
+    const back = await dsnet("calibrate", output, "--data", data, "--routing", "gate", "--json", ...one);
+    assert.equal(JSON.parse(back.stdout).routing.by, "gate");
+  });
+
   it("makes budgets in ms known here, which predict keeps to", async () => {
-    assert.equal(readdirSync(at("cache/dsnet")).length, 1);
+    const known = readdirSync(at("cache/dsnet")).length;
     const asked = (ms: string) => dsnet("predict", image, "--model", model, "--budget-ms", ms, "--json", ...one);
     const { status, stdout } = await asked("1e6");
     assert.equal(status, 0);
@@ -86,7 +107,7 @@ describe("dsnet calibrate", () => {
       refused.stderr,
       /^error\[ERR_USAGE\]: budget: 0\.000001 ms cannot be reached; .* takes [\d.]+ to [\d.]+/,
     );
-    assert.equal(readdirSync(at("cache/dsnet")).length, 1, "it was measured again");
+    assert.equal(readdirSync(at("cache/dsnet")).length, known, "it was measured again");
     const both = await dsnet("predict", image, "--model", model, "--budget-ms", "1", "--budget-madds", "1e6");
     assert.deepEqual([both.status, both.stdout], [2, ""]);
     assert.match(both.stderr, /cannot be used with/);
