@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 import { resolve } from "node:path";
 import { after, describe, it } from "node:test";
 import { openBackend } from "../../src/backend/open.js";
+import { confidenceOf } from "../../src/engine/confidence.js";
 import { Plan } from "../../src/engine/plan.js";
 import { asFloat32 } from "../../src/io/float32.js";
 import { type ModelFile, routingOf, selectTensors } from "../../src/io/model-file.js";
@@ -11,7 +12,7 @@ import type { Supernet } from "../../src/models/build.js";
 import { networkOf } from "../../src/models/file.js";
 import { listModels, modelSpec } from "../../src/models/registry.js";
 import { sliceModel } from "../../src/models/slice.js";
-import type { ModelSpec } from "../../src/models/spec.js";
+import { gateCount, type ModelSpec } from "../../src/models/spec.js";
 import { allocSpan, readState, writeState } from "../../src/models/state.js";
 import { encodeOnnx } from "../../src/onnx/encode-node.js";
 import { onnxModel } from "../../src/onnx/export.js";
@@ -196,6 +197,38 @@ describe("onnxruntime", { skip }, () => {
       }
       assertClose(got, logits, "the images");
       await theirs.release();
+    });
+
+    if (gateCount(spec) !== 1) continue;
+    it(`${spec.description}: the same routes and logits with a cascade`, async () => {
+      const n = 20;
+      const images = tinted(randomImages(spec, n, 0), spec.input.channels, n);
+      const file = fileOf(backend, spec);
+      const { candidates } = networkOf(file).gates[0]!;
+      const slim = ours(sliceModel(file, candidates[0]!), images, n, false).logits;
+      const confidences = Array.from({ length: n }, (_, i) =>
+        confidenceOf(slim.subarray(i * spec.classes, (i + 1) * spec.classes)),
+      ).sort((a, b) => a - b);
+      // In the widest gap: what rounds otherwise must not fall on its other side. Where there is none to speak of, all or none go on.
+      const gap = (i: number) => confidences[i + 1]! / confidences[i]!;
+      const [at] = Array.from({ length: n - 1 }, (_, i) => i).sort((a, b) => gap(b) - gap(a));
+      const middle = (confidences[at!]! + confidences[at! + 1]!) / 2;
+      for (const threshold of gap(at!) > 1.001 ? [middle] : [0, 1]) {
+        const model: ModelFile = { ...file, routing: { by: "cascade", wider: candidates.at(-1)!, threshold } };
+        const { logits, routes } = ours(model, images, n, true);
+        const ends = new Set(routes.map(([width]) => width)).size;
+        assert.equal(ends, threshold === middle && candidates.length > 1 ? 2 : 1);
+        const theirs = await session(model);
+        const size = images.length / n;
+        const got = new Float32Array(logits.length);
+        for (let i = 0; i < n; i++) {
+          const answer = await theirs.run(images.subarray(i * size, (i + 1) * size), 1);
+          assert.deepEqual(answer.route, routes[i], `image ${i}`);
+          got.set(answer.logits, i * spec.classes);
+        }
+        assertClose(got, logits, "the images");
+        await theirs.release();
+      }
     });
   }
 });
