@@ -20,8 +20,9 @@ const ablationOf =
 const [stage1, stage2] = [ablationOf(false), ablationOf(true)];
 
 /** All gates are to spend what one that learns probabilities does: a third of the widest's MAdds. */
-const paperLosses = (method: TrainConfig["gate"]["method"]) => ({
+const paperLosses = (method: TrainConfig["gate"]["method"], sgs: TrainConfig["gate"]["sgs"]) => ({
   "gate.method": method,
+  "gate.sgs": sgs,
   "gate.weight_decay": "0",
   "gate.target_madds": "11400000",
 });
@@ -39,15 +40,13 @@ export const ABLATIONS: readonly Ablation[] = [
     "the model's own, stage 2": { "gate.stage": "none" },
     "stage 1": { "gate.stage": "1" },
   }),
-  stage2("learns", "What the gate learns", {
+  stage2("learns", "What the gate learns; gate sparsification (SGS)", {
     "each width's probability of the true class": { "gate.method": "probability" },
-    "the paper's losses, exact expectation": paperLosses("expectation"),
-    "the paper's losses, straight-through Gumbel": paperLosses("gumbel"),
-  }),
-  stage2("sgs", "Gate sparsification (SGS), exact expectation", {
-    none: { ...paperLosses("expectation"), "gate.sgs": "none" },
-    "Try Best": { ...paperLosses("expectation"), "gate.sgs": "try_best" },
-    "Give Up": { ...paperLosses("expectation"), "gate.sgs": "give_up" },
+    "the paper's losses, exact expectation, no SGS": paperLosses("expectation", "none"),
+    "exact expectation, Try Best": paperLosses("expectation", "try_best"),
+    "exact expectation, Give Up": paperLosses("expectation", "give_up"),
+    "straight-through Gumbel, no SGS": paperLosses("gumbel", "none"),
+    "straight-through Gumbel, Try Best": paperLosses("gumbel", "try_best"),
   }),
   stage2("candidates", "Candidates", {
     "all widths": { "gate.candidates": "none" },
@@ -60,6 +59,10 @@ export const ABLATIONS: readonly Ablation[] = [
   stage2("images", "Images that teach the gate", {
     "held out": { "gate.images": "held_out" },
     "held out and fitted": { "gate.images": "all" },
+  }),
+  stage2("routing", "What chooses the width", {
+    "the gate": { "gate.routing": "gate" },
+    "a cascade, by the slimmest width's confidence": { "gate.routing": "cascade" },
   }),
   stage2("stage2", "Stage II as a whole", {
     "the recipe's": {},

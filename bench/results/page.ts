@@ -64,7 +64,8 @@ function resultSection(name: string, { figures }: Record, files: Map<string, str
     }),
   );
   files.set(`results/${name}.svg`, resultPlot(rows, at("validation", "dynamic - envelope") ?? null));
-  const auc = (images: Images) => at(images, "gate AUC")?.value?.toFixed(3) ?? "n/a";
+  const auc = (images: Images) =>
+    ["gate", "confidence"].map((judge) => at(images, `${judge} AUC`)?.value?.toFixed(3) ?? "n/a").join(" and ");
   const value = (what: string) => at("validation", what)?.value;
   const [madds, time] = [value("saving in MAdds"), value("saving in time")];
   const ms = (what: string) => `${value(what)?.toFixed(3)} ms`;
@@ -75,7 +76,7 @@ function resultSection(name: string, { figures }: Record, files: Map<string, str
       : value("gap recovered")! < 0
         ? "It lies below the envelope: nothing of the gap to the widest is recovered."
         : `Of the gap between envelope and widest it recovers ${(100 * value("gap recovered")!).toFixed(0)} %.`,
-    `The gate's AUC on easy against hard: ${auc("training")} on images the supernet was trained on, ${auc("held-out")} on those held out, which taught the gate, ${auc("validation")} on validation images.`,
+    `AUC of the gate, and of the slimmest width's confidence, on easy against hard: ${auc("training")} on images the supernet was trained on, ${auc("held-out")} on those held out, which taught the gate, ${auc("validation")} on validation images.`,
     ...(madds == null || time == null
       ? []
       : [

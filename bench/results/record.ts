@@ -125,7 +125,8 @@ export function figuresOf(e: Evaluation, about: Pick<Figure, "run" | "seed" | "i
     figure("dynamic - envelope", null, minusEnvelope.difference, minusEnvelope),
     figure("dynamic - widest", null, minusWidest.difference, minusWidest),
     figure("gap recovered", null, gapRecovered),
-    figure("gate AUC", null, auc),
+    figure("gate AUC", null, auc.gate ?? null),
+    figure("confidence AUC", null, auc.confidence),
   ];
 }
 

@@ -2,7 +2,6 @@
  * The honest table: what the dynamic network is worth against everything that the same weights do without a gate. Each
  * number is exact for the samples given; only the intervals speak of images not seen. All accuracies are fractions.
  */
-import type { Routing } from "../io/model-file.js";
 import { auc } from "./auc.js";
 import { type Cascade, type CascadeOutcomes, chooseCascade, runCascade } from "./cascade.js";
 import { envelopeAt, type Mixture, type StaticPoint, slope, upperEnvelope } from "./envelope.js";
@@ -54,9 +53,11 @@ export interface DynamicFacts {
   /** Share of the way from the envelope up to the widest. Null when the envelope is not below the widest. */
   gapRecovered: number | null;
   routes: Routes;
-  by: Routing["by"];
-  /** Of `easyScore` on "the slimmest candidate is right". Null when it is right on all samples or on none. */
-  auc: number | null;
+  /**
+   * How well the slimmest candidate's confidence, and the gate's score where it was run, tell the samples apart on which that candidate
+   * is right. Null when it is right on all samples or on none.
+   */
+  auc: { confidence: number | null; gate?: number | null };
   /** The width, or route through several gates, that takes more than 99 % of the samples: the gate is then a constant. */
   collapse: { width: number | number[]; share: number } | null;
 }
@@ -230,14 +231,17 @@ function dynamicFacts(p: Predictions, d: DynamicPredictions, corners: StaticPoin
   const routes = countRoutes(p, d);
   const constant = commonest(d, n);
   const slimmest = byNumber(routes.candidates[0]!);
+  const gate = d.routing.by === "gate" ? d : p.gate;
   return {
     minusEnvelope,
     minusNearest: minus(byNumber(nearest.width)),
     minusWidest: minus(widest),
     gapRecovered: gap > 0 ? (mean(d.correct) - mixture.accuracy) / gap : null,
     routes,
-    by: d.routing.by,
-    auc: auc(d.easyScore, slimmest.correct),
+    auc: {
+      confidence: auc(slimmest.confidence, slimmest.correct),
+      ...(gate !== undefined && { gate: auc(gate.easyScore, slimmest.correct) }),
+    },
     collapse: constant.share > 0.99 ? constant : null,
   };
 }

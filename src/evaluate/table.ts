@@ -40,7 +40,6 @@ export function sentences(e: Evaluation): string[] {
   const { candidates, overall, perClass } = d.routes;
   const choices = overall.reduce((a, b) => a + b, 0);
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
-  const judge = d.by === "gate" ? "Gate" : "Confidence";
   const found: string[] = [];
   if (d.collapse !== null) {
     const { width, share } = d.collapse;
@@ -57,11 +56,10 @@ export function sentences(e: Evaluation): string[] {
         ? "Dynamic lies below the envelope: it recovers nothing of the gap to the widest."
         : `Dynamic recovers ${percent(d.gapRecovered)} of the gap between the envelope and the widest.`,
   );
-  found.push(
-    d.auc === null
-      ? `${judge} AUC: n/a, the slimmest candidate is right on all images or on none.`
-      : `${judge} AUC on easy (width ${candidates[0]} is right) against hard: ${d.auc.toFixed(3)} (0.5 is blind).`,
-  );
+  const judges = Object.entries({ "the gate": d.auc.gate, "its confidence": d.auc.confidence })
+    .filter(([, auc]) => auc !== undefined)
+    .map(([judge, auc]) => `${judge} ${auc === null ? "n/a" : auc!.toFixed(3)}`);
+  found.push(`AUC on easy (width ${candidates[0]} is right) against hard: ${judges.join(", ")} (0.5 is blind).`);
   found.push(
     `Routes: ${candidates.map((width, k) => `width ${width} ${percent(overall[k]! / choices)}`).join(", ")}` +
       (choices > e.samples ? ` of the choices of ${choices / e.samples} gates.` : "."),

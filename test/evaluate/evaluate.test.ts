@@ -91,14 +91,14 @@ describe("evaluate", () => {
     const p = three();
     const scores = [9, 9, 9, 9, 5, 5, 1, 1, 1, 1];
     p.dynamic = route(p, [0, 0, 0, 0, 0, 2, 2, 2, 2, 2], 0, scores); // one tie among 25 pairs
-    assert.equal(evaluate(p).dynamic!.auc, 24.5 / 25);
+    assert.equal(evaluate(p).dynamic!.auc.gate, 24.5 / 25);
     p.dynamic = { ...p.dynamic, candidates: [1, 2], choice: new Int32Array(10).fill(2) }; // now width 1 says what is easy
     const easy = [0, 1, 2, 3, 5, 9].map((i) => scores[i]!);
     const hard = [4, 6, 7, 8].map((i) => scores[i]!);
     const wins = easy
       .flatMap((s) => hard.map((t) => (s > t ? 1 : s === t ? 0.5 : 0)))
       .reduce<number>((a, b) => a + b, 0);
-    close(evaluate(p).dynamic!.auc, wins / 24);
+    close(evaluate(p).dynamic!.auc.gate!, wins / 24);
   });
 
   it("raises the collapse alarm above 99 % at one width, and not at 99 %", () => {

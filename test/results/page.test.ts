@@ -51,6 +51,7 @@ describe("docs/RESULTS.md", () => {
       figure("dynamic - widest", -0.02, { low: -0.05, high: 0.01 }),
       figure("gap recovered", 0.714),
       figure("gate AUC", 0.7),
+      figure("confidence AUC", 0.9),
       figure("gate AUC", 0.6, { images: "training" }),
       figure("width 1 - alone", -0.01, { low: -0.03, high: 0.01 }),
       figure("ms dynamic", 0.11),
@@ -72,7 +73,10 @@ describe("docs/RESULTS.md", () => {
     ]) {
       assert.ok(page.split("\n").includes(line), `${line}\nin\n${page}`);
     }
-    assert.match(page, /AUC on easy against hard: 0\.600 on images .* n\/a on those held out, .* 0\.700 on validation/);
+    assert.match(
+      page,
+      /on easy against hard: 0\.600 and n\/a on images .* n\/a and n\/a on those held out, .* 0\.700 and 0\.900 on/,
+    );
     assert.match(page, /saves 45\.00 % of the time and 50\.00 % of the MAdds: 90 % of the saving arrives/);
     assert.match(files.get("results/tiny.svg")!, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" .*data-points="3"/);
   });
