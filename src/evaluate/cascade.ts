@@ -3,6 +3,7 @@
  * goes on from where the gate stands. Which wider width and which threshold is chosen on held-out images.
  */
 import type { CascadePoint } from "../io/model-file.js";
+import { envelopeAt, type StaticPoint, upperEnvelope } from "./envelope.js";
 import type { WidthPredictions } from "./predictions.js";
 
 export interface Cascade {
@@ -29,36 +30,44 @@ export interface CascadeOutcomes {
   madds: readonly number[];
 }
 
+/** What comes of it where samples below a confidence go on. */
+interface Step extends StaticPoint {
+  threshold: number;
+}
+
 /**
- * The most accurate cascade on held-out samples whose mean cost there is at most `budget`; ties: the cheaper. It trusts the
- * slimmest on one sample at least. O(n log n + n · widths).
+ * The cascade that is to be the most accurate for a mean cost of at most `budget`; ties: the cheaper. It trusts the slimmest on one
+ * sample at least. The less confident, the more a wider width gains: fitted so (isotonic regression), what is gained by going on below
+ * a threshold is the concave envelope of what was measured. Its height at the budget chooses the width, so that chance chooses neither a
+ * width nor a threshold below what may be spent. O(n log n + n · widths).
  */
 export function chooseCascade({ widths, confidence, madds }: CascadeOutcomes, budget: number): Cascade {
   const slim = widths[0]!;
   const n = slim.correct.length;
   const order = Uint32Array.from(slim.correct, (_, i) => i).sort((a, b) => confidence[a]! - confidence[b]!);
-  let best: Cascade = { wider: slim.width, threshold: 0 };
   const slimRight = slim.correct.reduce((sum, c) => sum + c, 0);
-  let bestRight = slimRight;
-  let bestCost = madds[0]!;
-  widths.slice(1).forEach((wide, i) => {
+  const alone: Step = { width: slim.width, madds: madds[0]!, accuracy: slimRight / n, threshold: 0 };
+  let best = { wider: slim.width, threshold: 0, accuracy: alone.accuracy, cost: alone.madds };
+  widths.slice(1).forEach(({ width, correct }, i) => {
+    const steps = [alone];
     let right = slimRight;
     for (let unsure = 1; unsure < n; unsure++) {
-      const cost = meanCost(madds, i + 1, unsure / n);
-      if (cost > budget) break;
-      const last = order[unsure - 1]!;
-      right += wide.correct[last]! - slim.correct[last]!;
-      const next = order[unsure]!;
-      const separates = confidence[last]! < confidence[next]!;
-      if (separates && (right > bestRight || (right === bestRight && cost < bestCost))) {
-        // Halfway, so that no rounding moves a sample to the other side.
-        best = { wider: wide.width, threshold: (confidence[last]! + confidence[next]!) / 2 };
-        bestRight = right;
-        bestCost = cost;
-      }
+      const [last, next] = [order[unsure - 1]!, order[unsure]!];
+      right += correct[last]! - slim.correct[last]!;
+      if (confidence[last]! === confidence[next]!) continue;
+      // Halfway, so that no rounding moves a sample to the other side.
+      const threshold = (confidence[last]! + confidence[next]!) / 2;
+      steps.push({ width, madds: meanCost(madds, i + 1, unsure / n), accuracy: right / n, threshold });
     }
+    const corners = upperEnvelope(steps);
+    const { accuracy, madds: cost } = envelopeAt(corners, budget);
+    if (accuracy < best.accuracy || (accuracy === best.accuracy && cost >= best.cost)) return;
+    const most = Math.min(budget, corners.at(-1)!.madds);
+    const { threshold } = steps.findLast((step) => step.madds <= most) ?? alone;
+    best = { wider: width, threshold, accuracy, cost };
   });
-  return best;
+  // Where nothing that fits goes on, the width says nothing.
+  return best.threshold === 0 ? { wider: slim.width, threshold: 0 } : { wider: best.wider, threshold: best.threshold };
 }
 
 function meanCost(madds: readonly number[], wider: number, unsure: number): number {
@@ -83,7 +92,7 @@ export function runCascade({ widths, confidence, madds }: CascadeOutcomes, casca
 /** Steps of the knob between the cheapest cascade and the costliest. */
 const STEPS = 64;
 
-/** The most accurate cascades at evenly spread costs, cost descending, from images that nothing else was fitted to. */
+/** The cascades to choose for evenly spread costs, cost descending, from images that nothing else was fitted to. */
 export function cascadeTable(outcomes: CascadeOutcomes): CascadePoint[] {
   const { widths, madds } = outcomes;
   const [least, most] = [madds[0]!, madds[madds.length - 1]!];

@@ -183,7 +183,7 @@ describe("a cascade's table", () => {
     const plan = new Plan(backend!, net, span, { batch: n });
     backend!.f32.set(pixels, plan.input / 4);
     points.forEach(({ wider, threshold, madds, accuracy, shares }, i) => {
-      if (i > 0) assert.ok(madds < points[i - 1]!.madds && accuracy <= points[i - 1]!.accuracy);
+      if (i > 0) assert.ok(madds < points[i - 1]!.madds);
       const routes = plan.runCascade(n, { wider, threshold });
       const spent = routes.reduce((sum, [k]) => sum + costs[k!]!, 0) / n;
       assert.ok(Math.abs(spent - madds) <= 1e-9 * madds);

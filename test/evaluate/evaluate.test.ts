@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import { DataError, ShapeError, UsageError } from "../../src/errors.js";
 import { type Evaluation, evaluate, type RowKind } from "../../src/evaluate/evaluate.js";
+import type { WidthPredictions } from "../../src/evaluate/predictions.js";
 import { formatEvaluation } from "../../src/evaluate/table.js";
 import { bits, build, route, uniform } from "./build.js";
 
@@ -253,7 +254,7 @@ describe("confidence cascade", () => {
     close(row(evaluate(p), "cascade").madds, 10);
   });
 
-  it("is the best of all widths and thresholds within the budget, by brute force", () => {
+  it("is of the width that can gain most within the budget, by brute force", () => {
     const sample = fc.tuple(fc.integer({ min: 0, max: 7 }), fc.integer({ min: 0, max: 8 }));
     fc.assert(
       fc.property(
@@ -270,23 +271,36 @@ describe("confidence cascade", () => {
           );
           p.heldOut = { labels: p.labels, widths: p.widths };
           p.dynamic = { ...route(p, new Array(n).fill(0)), madds: new Float64Array(n).fill(budget) };
-          let best = 0;
-          for (const wider of p.widths) {
-            for (let level = 0; level <= 8; level++) {
-              let right = 0;
-              let cost = 0;
-              samples.forEach(([, own], i) => {
-                const again = own < level;
-                right += (again ? wider : p.widths[0]!).correct[i]!;
-                cost += 10 + (again ? wider.madds : 0);
-              });
-              const all = samples.every(([, own]) => own < level); // rerunning all is not a cascade
-              if (!all && cost / n <= budget + 1e-9) best = Math.max(best, right / n);
-            }
-          }
-          const cascade = row(evaluate(p), "cascade");
-          close(cascade.accuracy, best);
-          assert.ok(cascade.madds! <= budget + 1e-9);
+          /** Every cascade that goes on at this width: threshold, cost, accuracy. */
+          const cascades = (wider: WidthPredictions) =>
+            Array.from({ length: 9 }, (_, level) => {
+              const isUnsure = samples.map(([, own]) => own < level);
+              const rights = isUnsure.map((again, i) => (again ? wider : p.widths[0]!).correct[i]!);
+              const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
+              const cost = 10 + (wider.madds * isUnsure.filter(Boolean).length) / n;
+              return { all: isUnsure.every(Boolean), cost, accuracy: sum(rights) / n };
+            }).filter(({ all }) => !all); // to send all on is no cascade
+          /** The best mean of any two at the budget, or of one below it. */
+          const height = (points: ReturnType<typeof cascades>) => {
+            const [below, above] = [points.filter((a) => a.cost <= budget), points.filter((b) => b.cost > budget)];
+            const means = below.flatMap((a) =>
+              above.map((b) => a.accuracy + ((b.accuracy - a.accuracy) * (budget - a.cost)) / (b.cost - a.cost)),
+            );
+            return Math.max(...means, ...below.map(({ accuracy }) => accuracy));
+          };
+          const best = Math.max(...p.widths.map((wider) => height(cascades(wider))));
+          const found = row(evaluate(p), "cascade");
+          assert.ok(found.madds! <= budget + 1e-9);
+          // It is one of a best width's, the costliest that fits and costs no more than that width's most accurate.
+          const fits = p.widths.filter((wider) => {
+            const points = cascades(wider);
+            if (height(points) < best - 1e-12) return false;
+            const top = Math.max(...points.map(({ accuracy }) => accuracy));
+            const most = Math.min(budget, ...points.filter((a) => a.accuracy === top).map(({ cost }) => cost));
+            const chosen = points.filter(({ cost }) => cost <= most).sort((a, b) => b.cost - a.cost)[0]!;
+            return Math.abs(chosen.cost - found.madds!) < 1e-9 && Math.abs(chosen.accuracy - found.accuracy!) < 1e-9;
+          });
+          assert.ok(fits.length > 0);
         },
       ),
       { seed: 5 },
