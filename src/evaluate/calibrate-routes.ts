@@ -6,8 +6,8 @@ import type { Backend } from "../backend/backend.js";
 import type { Batch } from "../data/batch.js";
 import { Plan } from "../engine/plan.js";
 import type { Supernet } from "../models/build.js";
+import { routeCosts } from "./answers.js";
 import type { CalibrateOptions, Calibration } from "./calibrate.js";
-import { routeCosts } from "./measure.js";
 import { rightRows } from "./top1.js";
 
 /** 0 and half powers of 2 to both sides: one gate's share of the cost is small, so λ has to reach far. */

@@ -1,0 +1,112 @@
+/** What a network answers for images, collected batch by batch: at a fixed width, or at those that it chooses. */
+import { cascadeCosts, madds } from "../cost/madds.js";
+import { confidenceOf } from "../engine/confidence.js";
+import type { Plan } from "../engine/plan.js";
+import type { Routing } from "../io/model-file.js";
+import type { Supernet } from "../models/build.js";
+import type { Gate } from "../nn/layers.js";
+import type { DynamicPredictions } from "./predictions.js";
+
+/** Of every image: the top-1 class, whether it is right, and how confident it is. */
+export class Column {
+  readonly correct: number[] = [];
+  readonly confidence: number[] = [];
+  readonly predicted: number[] = [];
+
+  /** Reads the logits of one batch. */
+  add(logits: Float32Array, labels: Int32Array, classes: number): void {
+    for (let i = 0; i < labels.length; i++) {
+      const row = logits.subarray(i * classes, (i + 1) * classes);
+      let best = 0;
+      for (let c = 1; c < classes; c++) if (row[c]! > row[best]!) best = c;
+      this.predicted.push(best);
+      this.correct.push(best === labels[i] ? 1 : 0);
+      this.confidence.push(confidenceOf(row));
+    }
+  }
+}
+
+/** Every image at the width that `routing` chooses. */
+export class Routed {
+  readonly #plan: Plan;
+  readonly #net: Supernet;
+  readonly #routing: Routing;
+  readonly #column = new Column();
+  readonly #routes: number[][] = [];
+  readonly #easy: number[] = [];
+
+  constructor(plan: Plan, net: Supernet, routing: Routing) {
+    this.#plan = plan;
+    this.#net = net;
+    this.#routing = routing;
+  }
+
+  /** Runs the first n images of the plan's input; returns the widths chosen, [image][gate]. */
+  run(n: number, logits: () => Float32Array, labels: Int32Array): number[][] {
+    const { gates, spec } = this.#net;
+    if (gates.length === 1 && this.#routing.by === "gate") {
+      const { candidates, act } = gates[0]!;
+      const costs = candidates.map((k) => madds(this.#net, k));
+      this.#easy.push(...easiness(this.#plan.gateScores(n), costs, act));
+    }
+    const taken = this.#plan.runRouted(n, this.#routing);
+    this.#routes.push(...taken);
+    this.#column.add(logits(), labels, spec.classes);
+    return taken;
+  }
+
+  /** `confidence`: the slimmest candidate's, of every image. */
+  predictions(confidence: readonly number[]): DynamicPredictions & { predicted: Int32Array } {
+    const net = this.#net;
+    const { candidates } = net.gates[0]!;
+    const cascade = this.#routing.by === "cascade" ? cascadeCosts(net) : null;
+    const cost =
+      cascade === null ? routeCosts(net, true) : ([k]: readonly number[]) => cascade[candidates.indexOf(k!)]!;
+    const spent = Float64Array.from(this.#routes, cost);
+    const { correct, predicted } = this.#column;
+    return {
+      routing: this.#routing,
+      choice: Int32Array.from(this.#routes.flat()),
+      madds: spent,
+      correct: Uint8Array.from(correct),
+      predicted: Int32Array.from(predicted),
+      easyScore: Float32Array.from(this.#easyScore(spent, confidence)),
+      candidates: [...candidates],
+    };
+  }
+
+  /** What decides says how easy an image is: the slimmest's confidence, or the gate's scores. */
+  #easyScore(spent: Float64Array, confidence: readonly number[]): ArrayLike<number> {
+    if (this.#routing.by === "cascade") return confidence;
+    // What several gates expect to spend hangs on what they choose: there it is what they did spend.
+    return this.#net.gates.length > 1 ? spent.map((madds) => -madds) : this.#easy;
+  }
+}
+
+/** MAdds of a route; each is counted once. */
+export function routeCosts(net: Supernet, heads: boolean): (route: readonly number[]) => number {
+  const known = new Map<string, number>();
+  return (route) => {
+    const key = route.join(" ");
+    const cost = known.get(key) ?? madds(net, route, heads);
+    known.set(key, cost);
+    return cost;
+  };
+}
+
+/**
+ * For each row of scores: the probability that the slimmest is right where that is what they are; else minus the cost that they
+ * expect, as a share of the widest candidate's.
+ */
+function easiness(scores: Float32Array, costs: readonly number[], act: Gate["act"]): number[] {
+  const count = costs.length;
+  if (act === "sigmoid") return Array.from({ length: scores.length / count }, (_, i) => scores[i * count]!);
+  const widest = costs[count - 1]!;
+  return Array.from({ length: scores.length / count }, (_, i) => {
+    const row = scores.subarray(i * count, (i + 1) * count);
+    const top = row.reduce((a, b) => Math.max(a, b));
+    const weights = Array.from(row, (s) => Math.exp(s - top));
+    const sum = weights.reduce((a, b) => a + b, 0);
+    return -weights.reduce((cost, weight, k) => cost + (weight / sum) * (costs[k]! / widest), 0);
+  });
+}
