@@ -5,6 +5,7 @@ import type { Plan } from "../engine/plan.js";
 import type { Routing } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
 import type { Gate } from "../nn/layers.js";
+import type { Slot } from "../nn/width.js";
 import type { DynamicPredictions } from "./predictions.js";
 
 /** Of every image: the top-1 class, whether it is right, and how confident it is. */
@@ -26,6 +27,24 @@ export class Column {
   }
 }
 
+/** Reads the plan's first n logits. */
+type Logits = () => Float32Array;
+
+/** Runs the first n images of the plan's input at every width that has a column. */
+export function runWidths(
+  plan: Plan,
+  columns: ReadonlyMap<Slot, Column>,
+  n: number,
+  logits: Logits,
+  labels: Int32Array,
+  classes: number,
+): void {
+  for (const [slot, column] of columns) {
+    plan.run(n, slot);
+    column.add(logits(), labels, classes);
+  }
+}
+
 /** Every image at the width that `routing` chooses. */
 export class Routed {
   readonly #plan: Plan;
@@ -42,7 +61,7 @@ export class Routed {
   }
 
   /** Runs the first n images of the plan's input; returns the widths chosen, [image][gate]. */
-  run(n: number, logits: () => Float32Array, labels: Int32Array): number[][] {
+  run(n: number, logits: Logits, labels: Int32Array): number[][] {
     const { gates, spec } = this.#net;
     if (gates.length === 1 && this.#routing.by === "gate") {
       const { candidates, act } = gates[0]!;

@@ -1,13 +1,13 @@
 /**
  * Measures the budget knob's table for a network with several gates. What a gate chooses changes what the next one sees, so no
- * scores can be kept: every λ is a run over the images.
+ * scores can be kept: every λ is a run over the images. Cascades are of the same width at all gates.
  */
 import type { Backend } from "../backend/backend.js";
 import type { Batch } from "../data/batch.js";
 import { Plan } from "../engine/plan.js";
 import type { Supernet } from "../models/build.js";
-import { routeCosts } from "./answers.js";
-import type { CalibrateOptions, Calibration } from "./calibrate.js";
+import { routeCosts, runWidths } from "./answers.js";
+import { type CalibrateOptions, type Calibration, candidateColumns, cascadesFrom } from "./calibrate.js";
 import { rightRows } from "./top1.js";
 
 /** 0 and half powers of 2 to both sides: one gate's share of the cost is small, so λ has to reach far. */
@@ -25,15 +25,17 @@ export async function calibrateRoutes(
   const routeCost = routeCosts(net, true);
   const points = LAMBDAS.map((lambda) => ({ lambda, madds: 0, accuracy: 0 }));
   const { classes } = net.spec;
+  const columns = candidateColumns(net);
   let images = 0;
   try {
     for await (const { images: pixels, labels, size } of batches) {
       images += size;
       backend.f32.set(pixels, plan.input / 4);
+      const logits = () => backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
+      runWidths(plan, columns, size, logits, labels, classes);
       for (const point of points) {
         for (const route of plan.runRouted(size, { by: "gate", lambda: point.lambda })) point.madds += routeCost(route);
-        const logits = backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
-        point.accuracy += rightRows(logits, labels).reduce((a, b) => a + b, 0);
+        point.accuracy += rightRows(logits(), labels).reduce((a, b) => a + b, 0);
       }
       onProgress?.(images);
     }
@@ -42,5 +44,5 @@ export async function calibrateRoutes(
   }
   const table = points.map((sum) => ({ ...sum, madds: sum.madds / images, accuracy: sum.accuracy / images }));
   const falling = table.filter((point, i) => table.slice(0, i).every((before) => before.madds > point.madds));
-  return { calibration: falling, images };
+  return { calibration: falling, cascades: cascadesFrom(net, columns), images };
 }

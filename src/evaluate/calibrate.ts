@@ -3,13 +3,13 @@ import type { Backend } from "../backend/backend.js";
 import { costBias } from "../cost/bias.js";
 import { cascadeCosts, madds } from "../cost/madds.js";
 import type { Batch } from "../data/batch.js";
-import { confidenceOf } from "../engine/confidence.js";
 import { Plan } from "../engine/plan.js";
 import type { CalibrationPoint, CascadePoint, ModelFile, Outcome, Routing } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
+import type { Slot } from "../nn/width.js";
+import { Column, runWidths } from "./answers.js";
 import { calibrateRoutes } from "./calibrate-routes.js";
 import { cascadeTable } from "./cascade.js";
-import { rightRows } from "./top1.js";
 
 /** What is known of some images: the gate's scores and whether each candidate is right, [image][candidate]. */
 export interface GateOutcomes {
@@ -27,8 +27,8 @@ export interface CalibrateOptions {
 export interface Calibration {
   /** λ ascending. */
   calibration: CalibrationPoint[];
-  /** For networks with one gate, cost descending. */
-  cascades?: CascadePoint[];
+  /** Cost descending. */
+  cascades: CascadePoint[];
   /** How many images it is the mean of. */
   images: number;
 }
@@ -42,57 +42,57 @@ export async function measureCalibration(
   options: CalibrateOptions,
 ): Promise<Calibration> {
   if (net.gates.length > 1) return calibrateRoutes(backend, net, span, batches, options);
-  const outcomes = await gateOutcomes(backend, net, span, batches, options);
+  const { scores, columns } = await runGate(backend, net, span, batches, options);
   const { candidates } = net.gates[0]!;
+  const rights = candidates.map((k) => columns.get(k)!.correct);
+  const images = rights[0]!.length;
+  const correct = scores.map((_, i) => rights[i % candidates.length]![Math.floor(i / candidates.length)]!);
   const costs = candidates.map((k) => madds(net, k, true));
-  const cascades = cascadeTable({
-    widths: candidates.map((width, k) => ({
-      width,
-      correct: outcomes.correct.filter((_, i) => i % candidates.length === k),
-    })),
-    confidence: outcomes.confidence,
+  const calibration = calibrationTable({ scores, correct, images }, costs);
+  return { calibration, cascades: cascadesFrom(net, columns), images };
+}
+
+/** The candidates' columns, to fill. */
+export function candidateColumns(net: Supernet): Map<Slot, Column> {
+  return new Map(net.gates[0]!.candidates.map((k) => [k, new Column()]));
+}
+
+export function cascadesFrom(net: Supernet, columns: ReadonlyMap<Slot, Column>): CascadePoint[] {
+  const { candidates } = net.gates[0]!;
+  return cascadeTable({
+    widths: candidates.map((width) => ({ width, correct: Uint8Array.from(columns.get(width)!.correct) })),
+    confidence: Float32Array.from(columns.get(candidates[0]!)!.confidence),
     madds: cascadeCosts(net),
   });
-  return { calibration: calibrationTable(outcomes, costs), cascades, images: outcomes.images };
 }
 
 /** Runs the gate and each of its candidates over every image. For networks with one gate. */
-async function gateOutcomes(
+async function runGate(
   backend: Backend,
   net: Supernet,
   span: number,
   batches: AsyncIterable<Batch>,
   { batch, onProgress }: CalibrateOptions,
-): Promise<GateOutcomes & { correct: Uint8Array; confidence: Float32Array }> {
+): Promise<{ scores: number[]; columns: Map<Slot, Column> }> {
   const { candidates } = net.gates[0]!;
   const plan = new Plan(backend, net, span, { batch, slots: candidates, dynamic: true });
-  const classes = net.spec.classes;
+  const { classes } = net.spec;
   const scores: number[] = [];
-  const correct: number[] = [];
-  /** The slimmest candidate's. */
-  const confidence: number[] = [];
+  const columns = candidateColumns(net);
   let images = 0;
   try {
     for await (const { images: pixels, labels, size } of batches) {
       backend.f32.set(pixels, plan.input / 4);
       scores.push(...plan.gateScores(size));
-      const right = new Uint8Array(size * candidates.length);
-      candidates.forEach((slot, k) => {
-        plan.run(size, slot);
-        const logits = backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
-        rightRows(logits, labels).forEach((value, i) => {
-          right[i * candidates.length + k] = value;
-          if (k === 0) confidence.push(confidenceOf(logits.subarray(i * classes, (i + 1) * classes)));
-        });
-      });
-      correct.push(...right);
+      const logits = () => backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
+      runWidths(plan, columns, size, logits, labels, classes);
       images += size;
       onProgress?.(images);
     }
   } finally {
     plan.dispose();
   }
-  return { scores, correct: Uint8Array.from(correct), confidence: Float32Array.from(confidence), images };
+  return { scores, columns };
 }
 
 /** A model's tables. */
@@ -119,6 +119,16 @@ export function pointOf({ calibration, cascades }: Tables, routing: Routing): Ou
   return routing.by === "gate"
     ? calibration?.findLast(({ lambda }) => lambda <= routing.lambda)
     : cascades?.find(({ wider, threshold }) => wider === routing.wider && threshold <= routing.threshold);
+}
+
+/** The other way to choose where `routing` is not `by`, at the point of its table that spends the same. */
+export function rivalOf<B extends Routing["by"]>(
+  tables: Tables,
+  routing: Routing,
+  by: B,
+): (Routing & { by: B }) | undefined {
+  const point = routing.by === by ? undefined : pointOf(tables, routing);
+  return point && (routingWithin(tables, by, point.madds) as (Routing & { by: B }) | undefined);
 }
 
 /** Accuracy, mean MAdds and routes at one λ. `madds`: of each candidate. */

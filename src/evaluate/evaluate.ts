@@ -3,7 +3,7 @@
  * number is exact for the samples given; only the intervals speak of images not seen. All accuracies are fractions.
  */
 import { auc } from "./auc.js";
-import { type Cascade, type CascadeOutcomes, chooseCascade, runCascade } from "./cascade.js";
+import { type Cascade, runCascade } from "./cascade.js";
 import { envelopeAt, type Mixture, type StaticPoint, slope, upperEnvelope } from "./envelope.js";
 import { type Interval, pairedInterval } from "./interval.js";
 import {
@@ -107,7 +107,7 @@ function dynamicRows(p: Predictions, d: DynamicPredictions, points: StaticPoint[
     { kind: "dynamic", madds, accuracy: mean(d.correct), note: describeRouting(p, d) },
     { kind: "envelope", madds: mixture.madds, accuracy: mixture.accuracy, note: describeMixture(mixture, madds) },
     randomRow(d, points),
-    d.routing.by === "gate" ? cascadeRow(p, madds) : gateRow(p.gate),
+    d.routing.by === "gate" ? cascadeRow(p) : gateRow(p.gate),
   ];
 }
 
@@ -157,17 +157,15 @@ function randomRow(d: DynamicPredictions, points: StaticPoint[]): Row {
   return { kind: "random", madds, accuracy, note: "dynamic's histogram, expected value, no gate" };
 }
 
-function cascadeOutcomes(widths: WidthPredictions[], madds: readonly number[]): CascadeOutcomes {
-  return { widths, confidence: widths[0]!.confidence, madds };
-}
-
-function cascadeRow(p: Predictions, budget: number): Row {
-  const cascade =
-    p.heldOut === undefined ? p.cascade : chooseCascade(cascadeOutcomes(p.heldOut.widths, p.cascadeMadds), budget);
+function cascadeRow(p: Predictions): Row {
+  const { cascade } = p;
   if (cascade === undefined || !p.widths.some((w) => w.width === cascade.wider)) {
     return { kind: "cascade", madds: null, accuracy: null, note: "n/a: no held-out images to choose its threshold on" };
   }
-  const { madds, accuracy, unsure } = runCascade(cascadeOutcomes(p.widths, p.cascadeMadds), cascade);
+  const { madds, accuracy, unsure } = runCascade(
+    { widths: p.widths, confidence: p.widths[0]!.confidence, madds: p.cascadeMadds },
+    cascade,
+  );
   const none = cascade.threshold === 0 ? ": none that fits helped on held-out images" : "";
   return { kind: "cascade", madds, accuracy, note: `${describeCascade(p, cascade, unsure)}${none}` };
 }

@@ -7,7 +7,7 @@ import type { Routing } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
 import type { Slot } from "../nn/width.js";
 import { Philox } from "../random/philox.js";
-import { Column, Routed, routeCosts } from "./answers.js";
+import { Column, Routed, routeCosts, runWidths } from "./answers.js";
 import type { DynamicPredictions, RoutePredictions, WidthPredictions } from "./predictions.js";
 
 export interface Measured {
@@ -62,10 +62,7 @@ export async function measure(
     const read = (n: number) => backend.f32.subarray(plan.logits / 4, plan.logits / 4 + n * classes);
     for await (const { images, labels: truth, indices: which, size } of batches) {
       backend.f32.set(images, plan.input / 4);
-      for (const slot of slots) {
-        plan.run(size, slot);
-        columns.get(slot)!.add(read(size), truth, classes);
-      }
+      runWidths(plan, columns, size, () => read(size), truth, classes);
       for (const [i, route] of drawn.entries()) {
         plan.run(size, route);
         drawnColumns[i]!.add(read(size), truth, classes);

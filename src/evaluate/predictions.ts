@@ -45,13 +45,6 @@ export interface RoutePredictions {
   correct: Uint8Array;
 }
 
-/** Images that neither the validation nor the weights have seen: the cascade's threshold is chosen on them. */
-export interface HeldOut {
-  labels: Int32Array;
-  /** The same widths as the validation's. */
-  widths: WidthPredictions[];
-}
-
 export interface Predictions {
   labels: Int32Array;
   classNames: string[];
@@ -64,8 +57,7 @@ export interface Predictions {
   gate?: DynamicPredictions;
   /** Random routes, where the network has several gates. */
   routes?: RoutePredictions[];
-  heldOut?: HeldOut;
-  /** A cascade that held-out images chose before, where there is no `heldOut`. */
+  /** What held-out images chose, where `dynamic` is by the gate. */
   cascade?: Cascade | undefined;
   /** What a cascade spends on a sample that ends at each width; the first is the slimmest's alone. */
   cascadeMadds: readonly number[];
@@ -84,14 +76,6 @@ export function checkPredictions(p: Predictions): void {
   }
   if (p.dynamic !== undefined) checkDynamic(p.dynamic, p.widths, n);
   if (p.gate !== undefined) checkDynamic(p.gate, p.widths, n);
-  if (p.heldOut !== undefined) {
-    checkWidths("heldOut.widths", p.heldOut.labels, p.heldOut.widths, classes);
-    const ours = p.widths.map((w) => w.width).join(", ");
-    const theirs = p.heldOut.widths.map((w) => w.width).join(", ");
-    if (ours !== theirs) {
-      throw new UsageError(`heldOut: expected the validation's widths (${ours}), got ${theirs}. Run the same widths.`);
-    }
-  }
 }
 
 function checkWidths(name: string, labels: Int32Array, widths: WidthPredictions[], classes: number): void {

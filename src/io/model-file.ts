@@ -77,7 +77,7 @@ export interface ModelFile {
   routing?: Routing;
   /** The gate's budgets: what each λ costs and achieves, λ ascending. */
   calibration?: CalibrationPoint[];
-  /** The cascade's, where there is one gate: the most accurate cascades by cost, descending. */
+  /** The cascade's: the cascades to choose by cost, descending. */
   cascades?: CascadePoint[];
   /** Where training stood, in the checkpoint of a run; whatever else the trainer needs to go on rides along. */
   training?: TrainingState;

@@ -24,8 +24,9 @@ export function networkOf(file: ModelFile, precision: Precision = "fp32"): Super
   const counts = [...calibration, ...cascades].flatMap(({ shares }) => (shares === undefined ? [] : [shares.length]));
   const odd = counts.find((count) => candidates.length > 0 && count !== candidates.length);
   expect(odd === undefined, "the calibration's shares", `${candidates.length}, one a candidate`, odd);
-  const wider = [...cascades, ...(routing?.by === "cascade" ? [routing] : [])].map((cascade) => cascade.wider);
-  expect(wider.length === 0 || net.gates.length === 1, "the gates", "one, as it has a cascade", net.gates.length);
+  const isCascade = routing?.by === "cascade";
+  expect(!isCascade || net.gates.length === 1, "the gates", "one, as it chooses by a cascade", net.gates.length);
+  const wider = [...cascades, ...(isCascade ? [routing] : [])].map((cascade) => cascade.wider);
   const strange = wider.find((width) => !candidates.includes(width));
   expect(strange === undefined, "the cascade's wider width", `one of the candidates ${candidates.join(", ")}`, strange);
   return net;

@@ -4,7 +4,7 @@ import { cascadeCosts, madds } from "../cost/madds.js";
 import { deviceLatency } from "../engine/latency.js";
 import { Plan } from "../engine/plan.js";
 import { UsageError } from "../errors.js";
-import { measureCalibration, pointOf, routingWithin } from "../evaluate/calibrate.js";
+import { measureCalibration, rivalOf } from "../evaluate/calibrate.js";
 import { writeFileAtomic } from "../io/files-node.js";
 import { type CalibrationPoint, type CascadePoint, encodeModel, type Routing, routingOf } from "../io/model-file.js";
 import { modelPath } from "../io/model-file-node.js";
@@ -57,10 +57,10 @@ export async function calibrate(model: string, options: CalibrateOptions): Promi
       batch: loader.batchSize,
       onProgress: (images) => options.onProgress?.(images, loader.dataset.length),
     });
-    const tables = { calibration, ...(cascades && { cascades }) };
-    const other = by === own.by ? undefined : routingWithin(tables, by, pointOf(tables, own)?.madds ?? 0);
+    const tables = { calibration, cascades };
+    const other = rivalOf(tables, own, by);
     await writeFileAtomic(output, encodeModel({ ...file, ...tables, ...(other && { routing: other }) }));
-    const table = by === "gate" ? calibration : cascades!;
+    const table = by === "gate" ? calibration : cascades;
     return { model: output, images, routing: other ?? own, table, candidates };
   });
 }

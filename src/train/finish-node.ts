@@ -4,11 +4,11 @@ import { encode as encodePng } from "fast-png";
 import { cascadeCosts, madds } from "../cost/madds.js";
 import type { Dataset } from "../data/dataset.js";
 import { benchmark } from "../evaluate/benchmark.js";
-import { measureCalibration, routingWithin, type Tables } from "../evaluate/calibrate.js";
+import { measureCalibration, rivalOf, routingWithin, type Tables } from "../evaluate/calibrate.js";
 import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
 import { type Measured, measure } from "../evaluate/measure.js";
 import { writeFileAtomic } from "../io/files-node.js";
-import type { ModelFile, Routing } from "../io/model-file.js";
+import type { ModelFile } from "../io/model-file.js";
 import { type Example, type ReportData, renderReport } from "../report/report.js";
 import { modelFile } from "./checkpoint.js";
 import { spending } from "./config.js";
@@ -31,8 +31,8 @@ const SHEET = 24;
 /** `lambda`: with which the gate is to choose; null where none was trained. */
 export async function finish(session: Session, progress: Progress, lambda: number | null): Promise<Finished> {
   const { config, net, learner, data, folder, about, gated } = session;
-  const tables: Partial<Awaited<ReturnType<typeof choiceOf>>> = lambda === null ? {} : await choiceOf(session, lambda);
-  const evaluation = await evaluateSession(session, tables.routing, lambda);
+  const tables: Choice = lambda === null ? {} : await choiceOf(session, lambda);
+  const evaluation = await evaluateSession(session, tables);
   const results = evaluation.result;
   await folder.save(
     "best",
@@ -89,38 +89,31 @@ function reportEpoch(row: Record<string, string>): ReportData["epochs"][number] 
   return { stage, epoch: Number(row.epoch), loss: numbers("loss_"), accuracy: numbers("top1_") };
 }
 
+type Choice = Tables & Pick<ModelFile, "routing">;
+
 /** How the model is to choose, and both tables, from the held-out images. */
-async function choiceOf(session: Session, lambda: number): Promise<Tables & Pick<ModelFile, "routing">> {
+async function choiceOf(session: Session, lambda: number): Promise<Choice> {
   const { backend, config, net, learner, data } = session;
   const { heldOut } = data;
   const options = { batch: heldOut.batchSize };
   const { calibration, cascades } = await measureCalibration(backend, net, learner.student, heldOut.inOrder(), options);
-  const gate = { routing: { by: "gate" as const, lambda }, calibration };
-  if (cascades === undefined) return gate;
-  if (config.gate.routing === "gate") return { ...gate, cascades };
+  if (config.gate.routing === "gate") return { routing: { by: "gate", lambda }, calibration, cascades };
   const widest = madds(net, net.gates[0]!.candidates.at(-1)!, true);
   const routing = routingWithin({ cascades }, "cascade", spending(widest, config.gate))!;
   return { routing, calibration, cascades };
 }
 
-async function evaluateSession(
-  session: Session,
-  routing: Routing | undefined,
-  lambda: number | null,
-): Promise<{ result: Evaluation; measured: Measured; held: Measured | undefined }> {
+async function evaluateSession(session: Session, tables: Choice): Promise<{ result: Evaluation; measured: Measured }> {
   const { backend, net, learner, data, about, config } = session;
   const largest = !net.largestIsNumbered && config.compat !== "published";
   const total = data.val.dataset.length;
   const measured = await measure(backend, net, learner.student, data.val.inOrder(), {
     batch: data.val.batchSize,
-    routing,
-    ...(routing?.by === "cascade" && lambda !== null && { gateLambda: lambda }),
+    routing: tables.routing,
+    gateLambda: tables.routing && rivalOf(tables, tables.routing, "gate")?.lambda,
     largest,
     onProgress: (done) => session.emit({ type: "phase", name: "validate", done, total }),
   });
-  const held = data.unseen
-    ? await measure(backend, net, learner.student, data.heldOut.inOrder(), { batch: data.heldOut.batchSize })
-    : undefined;
   const { labels, widths, largest: top, dynamic, gate } = measured;
   const result = evaluate({
     labels,
@@ -129,13 +122,13 @@ async function evaluateSession(
     ...(top === undefined ? {} : { largest: top }),
     ...(dynamic === undefined ? {} : { dynamic }),
     ...(gate === undefined ? {} : { gate }),
-    ...(held === undefined ? {} : { heldOut: { labels: held.labels, widths: held.widths } }),
+    cascade: tables.routing && rivalOf(tables, tables.routing, "cascade"),
     cascadeMadds: cascadeCosts(
       net,
       widths.map(({ width }) => width),
     ),
   });
-  return { result, measured, held };
+  return { result, measured };
 }
 
 /** The images that the gate found easiest and hardest. */

@@ -1,10 +1,10 @@
 /** `val`: the honest table of a trained model on labelled images. */
 import { cascadeCosts } from "../cost/madds.js";
 import { UsageError } from "../errors.js";
-import { pointOf, routingWithin } from "../evaluate/calibrate.js";
+import { rivalOf } from "../evaluate/calibrate.js";
 import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
 import { type Measured, measure } from "../evaluate/measure.js";
-import { type ModelFile, type Routing, routingOf } from "../io/model-file.js";
+import { routingOf } from "../io/model-file.js";
 import { type LabelledOptions, withLabelled } from "./labelled-node.js";
 
 export interface ValOptions extends LabelledOptions {
@@ -59,10 +59,4 @@ export async function measureModel(
     });
     return { evaluation, measured };
   });
-}
-
-/** The other way to choose where `routing` is not `by`, at the point of its table that spends the same. */
-function rivalOf<B extends Routing["by"]>(file: ModelFile, routing: Routing, by: B): (Routing & { by: B }) | undefined {
-  const point = routing.by === by ? undefined : pointOf(file, routing);
-  return point && (routingWithin(file, by, point.madds) as (Routing & { by: B }) | undefined);
 }

@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { DataError, ShapeError, UsageError } from "../../src/errors.js";
+import { chooseCascade } from "../../src/evaluate/cascade.js";
 import { type Evaluation, evaluate, type RowKind } from "../../src/evaluate/evaluate.js";
-import type { WidthPredictions } from "../../src/evaluate/predictions.js";
+import type { Predictions, WidthPredictions } from "../../src/evaluate/predictions.js";
 import { formatEvaluation } from "../../src/evaluate/table.js";
 import { bits, build, route, uniform } from "./build.js";
 
@@ -208,6 +209,9 @@ describe("evaluate", () => {
 });
 
 describe("confidence cascade", () => {
+  const outcomes = ({ widths, cascadeMadds }: Predictions) => {
+    return { widths, confidence: widths[0]!.confidence, madds: cascadeMadds };
+  };
   const slim = {
     madds: 10,
     correct: bits("1110000000"),
@@ -228,18 +232,21 @@ describe("confidence cascade", () => {
   it("pays what an image costs that goes on, and stays within dynamic's mean MAdds on the held-out images", () => {
     const p = build(three);
     p.dynamic = route(p, [0, 0, 0, 0, 0, 2, 2, 2, 2, 2], 2); // mean 22
-    p.heldOut = build(three);
+    p.cascade = chooseCascade(outcomes(p), 22);
     const cascade = row(evaluate(p), "cascade");
     close(cascade.accuracy, 0.7); // the four least sure run again at width 2: 10 + 0.4·30 = 22
     close(cascade.madds, 22);
     assert.match(cascade.note, /width 0, then 2 below confidence 0\.450: 40\.0 % of the images/);
   });
 
-  it("takes its threshold from the held-out images alone", () => {
+  it("takes its threshold from other images alone", () => {
     const p = build(three);
     p.dynamic = route(p, new Array(10).fill(2)); // a budget of 30
-    const elsewhere = bits("1111111111"); // there, rerunning never helps
-    p.heldOut = build([{ ...slim, correct: elsewhere }, { madds: 20, correct: elsewhere }, wide]);
+    const elsewhere = bits("1111111111"); // there, going on never helps
+    p.cascade = chooseCascade(
+      outcomes(build([{ ...slim, correct: elsewhere }, { madds: 20, correct: elsewhere }, wide])),
+      30,
+    );
     const cascade = row(evaluate(p), "cascade");
     close(cascade.accuracy, 0.3);
     close(cascade.madds, 10);
@@ -250,7 +257,7 @@ describe("confidence cascade", () => {
     const tied = [{ ...slim, confidence: new Array(10).fill(0.5) }, wide];
     const p = build(tied);
     p.dynamic = route(p, new Array(10).fill(1)); // 30 would pay for six reruns
-    p.heldOut = build(tied);
+    p.cascade = chooseCascade(outcomes(p), 30);
     close(row(evaluate(p), "cascade").madds, 10);
   });
 
@@ -269,7 +276,7 @@ describe("confidence cascade", () => {
               confidence: samples.map(([, level]) => level / 8),
             })),
           );
-          p.heldOut = { labels: p.labels, widths: p.widths };
+          p.cascade = chooseCascade(outcomes(p), budget);
           p.dynamic = { ...route(p, new Array(n).fill(0)), madds: new Float64Array(n).fill(budget) };
           /** Every cascade that goes on at this width: threshold, cost, accuracy. */
           const cascades = (wider: WidthPredictions) =>
@@ -329,15 +336,12 @@ describe("evaluate refuses data that would make the table lie", () => {
     assert.throws(() => evaluate(q), DataError);
   });
 
-  it("a route outside the candidates, a label without a name, held-out data of other widths", () => {
+  it("a route outside the candidates, a label without a name", () => {
     const p = three();
     p.dynamic = { ...route(p, new Array(10).fill(1)), candidates: [0, 2] };
     assert.throws(() => evaluate(p), /expected candidates \(0, 2\), got width 1/);
     assert.throws(() => evaluate({ ...three(), classNames: ["one"] }), DataError);
     p.dynamic.candidates = [0, 1, 1, 2];
     assert.throws(() => evaluate(p), /each width once/);
-    const q = three();
-    q.heldOut = { labels: q.labels, widths: q.widths.slice(1) };
-    assert.throws(() => evaluate(q), /validation's widths \(0, 1, 2\), got 1, 2/);
   });
 });
