@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { formatBytes, formatMadds } from "../dist/src/cli/units.js";
 import { maddsDigits, rowName, sentences, widestMadds } from "../dist/src/evaluate/table.js";
-import { decodeModel } from "../dist/src/io/model-file.js";
+import { decodeModel, routingOf } from "../dist/src/io/model-file.js";
 import { shippedModels } from "../dist/src/io/model-file-node.js";
 
 /** What a model's file cannot tell of the images that it learnt from. */
@@ -46,7 +46,10 @@ const BUDGETS = 10;
 
 /** The card of models/`name`.safetensors as Markdown. `bytes`: that file. */
 export function modelCard(name, bytes) {
-  const { model, classes, preprocessing, calibration, results, kernelBuild, tensors } = decodeModel(bytes, name);
+  const file = decodeModel(bytes, name);
+  const { model, classes, preprocessing, results, kernelBuild, tensors } = file;
+  const { by } = routingOf(file);
+  const points = by === "gate" ? file.calibration : file.cascades;
   const { name: data, path, about, limits, licence } = DATA[name];
   const { height, width, channels, mean, std, interpolation, cropPct } = preprocessing;
   const widths = results.rows.filter(({ kind }) => kind === "width");
@@ -57,8 +60,10 @@ export function modelCard(name, bytes) {
     `# ${name}`,
     [
       `A \`${model.name}\` that learnt ${data}: it tells ${classes.length} classes apart, in images of ${size}, ${colour}.`,
-      `For each image its gate chooses one of ${widths.length} widths, of ${formatMadds(widths[0].madds)} to`,
-      `${formatMadds(widths.at(-1).madds)} multiply-adds (MAdds).`,
+      `It has ${widths.length} widths, of ${formatMadds(widths[0].madds)} to ${formatMadds(widths.at(-1).madds)} multiply-adds (MAdds);`,
+      by === "gate"
+        ? "for each image its gate chooses one."
+        : "for each image the slimmest answers, and a wider one goes on where it is not confident (`dsnet calibrate --routing gate`: as its gate chooses).",
       `\`${name}.safetensors\` has ${formatBytes(bytes.length)}, its weights in ${stored}; docs/FORMAT.md says what is in it.`,
       "This page is made from it, by `scripts/model-card.mjs`.",
     ].join(" "),
@@ -81,10 +86,10 @@ export function modelCard(name, bytes) {
       .join("\n"),
     "## Budgets",
     [
-      "What the gate costs and achieves on held-out training images, for `--budget-madds`;",
-      `${Math.min(BUDGETS, calibration.length)} of the file's ${calibration.length} settings.`,
+      `What the ${by} costs and achieves on held-out training images, for \`--budget-madds\`;`,
+      `${Math.min(BUDGETS, points.length)} of the file's ${points.length} settings.`,
     ].join(" "),
-    budgetTable(calibration, widestMadds(results)),
+    budgetTable(points, widestMadds(results)),
     "## Limits",
     limits,
     [

@@ -30,11 +30,17 @@ export interface CachedOptions {
   momentum: number;
 }
 
-/** Mean and deviation of each feature. Without a bias to take up the shift, the mean counts as 0. */
+/**
+ * Mean and deviation of each feature. Without a bias to take up the shift, the mean counts as 0. What hardly ever differs would be
+ * blown up by its deviation, and get weights to match: it counts as constant, of infinite deviation.
+ */
 export interface Standard {
   mean: Float64Array;
   deviation: Float64Array;
 }
+
+/** Share of the largest deviation up to which a feature counts as constant. */
+const CONSTANT = 1e-3;
 
 export function standardOf(set: GateSet, centred: boolean): Standard {
   const mean = new Float64Array(set.width);
@@ -43,7 +49,8 @@ export function standardOf(set: GateSet, centred: boolean): Standard {
   for (let i = 0; i < set.features.length; i++) {
     deviation[i % set.width]! += (set.features[i]! - mean[i % set.width]!) ** 2 / set.images;
   }
-  return { mean, deviation: deviation.map((variance) => Math.max(Math.sqrt(variance), 1e-6)) };
+  const least = CONSTANT ** 2 * deviation.reduce((a, b) => Math.max(a, b), 0);
+  return { mean, deviation: deviation.map((variance) => (variance > least ? Math.sqrt(variance) : Infinity)) };
 }
 
 /** The set with standardised features; all else is shared. */

@@ -5,7 +5,7 @@ import { basename, dirname } from "node:path";
 import { describe, it } from "node:test";
 import { type Evaluation, evaluate } from "../../src/evaluate/evaluate.js";
 import { withHalfWeights } from "../../src/io/compact.js";
-import { encodeModel } from "../../src/io/model-file.js";
+import { encodeModel, routingOf } from "../../src/io/model-file.js";
 import { modelPath, readModelFile, shippedModels } from "../../src/io/model-file-node.js";
 import { networkOf } from "../../src/models/file.js";
 import { val } from "../../src/train/index.js";
@@ -38,10 +38,12 @@ describe("the shipped models", { skip: names.length > 0 ? false : "no model is s
       assert.deepEqual(file.candidates, [...net.gates[0]!.candidates]);
       for (let width = 0; width < net.widths; width++) assert.ok(file.calibrated!.includes(width), `width ${width}`);
       assert.ok(file.calibration!.length > 10);
-      assert.ok(file.calibration!.every(({ shares }) => shares !== undefined));
+      assert.ok(file.cascades!.length > 10);
+      assert.ok([...file.calibration!, ...file.cascades!].every(({ shares }) => shares !== undefined));
       const { rows, classNames } = file.results as Evaluation;
       assert.deepEqual(classNames, file.classes);
-      for (const kind of ["width", "dynamic", "envelope", "random", "cascade", "oracle"]) {
+      const rival = routingOf(file).by === "gate" ? "cascade" : "gate";
+      for (const kind of ["width", "dynamic", "envelope", "random", rival, "oracle"]) {
         const row = rows.find((one) => one.kind === kind);
         assert.ok(row?.accuracy !== null && row!.accuracy > 0.5, kind);
       }
@@ -100,7 +102,10 @@ describe("a model's card", () => {
     ]) {
       assert.ok(card.split("\n").includes(line), `lacks ${line}`);
     }
-    assert.match(card, /one of 2 widths, of 12\.3 M to 24\.7 M multiply-adds.* its weights in fp32; /);
+    assert.match(
+      card,
+      /It has 2 widths, of 12\.3 M to 24\.7 M multiply-adds.* its gate chooses one\. .* its weights in fp32; /,
+    );
     assert.match(card, /minus 0\.4000, divided by 0\.3000\./);
     assert.match(card, /kernel build wasm-simd128/);
     assert.doesNotMatch(card, /undefined|NaN|\[object/);

@@ -23,7 +23,7 @@ export function demoConfig({ quick = false, device, output }: Options): TrainCon
     data: "mnist",
     output,
     device,
-    epochs: quick ? 2 : 6,
+    epochs: quick ? 2 : 5,
     subset: quick ? 12_000 : null,
     batch_size: 64,
     lr: 0.08,
