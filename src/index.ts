@@ -1,6 +1,7 @@
 /** The public surface: load a trained network and classify; model files in, cut and out; what models there are; what runs here. */
 import { describeSpec, type ModelDescription } from "./cost/describe.js";
 import { readModel } from "./engine/load.js";
+import { routingOf } from "./io/model-file.js";
 import { networkOf } from "./models/file.js";
 import { modelSpec, listModels as names } from "./models/registry.js";
 
@@ -12,7 +13,7 @@ export type { Classification, ClassifyOptions, Network, RunOptions, Width } from
 export * from "./errors.js";
 export type { ImageInput } from "./image/input.js";
 export type { RawImage } from "./image/raw.js";
-export { decodeModel, encodeModel, type ModelFile } from "./io/model-file.js";
+export { decodeModel, encodeModel, type ModelFile, type Routing } from "./io/model-file.js";
 export { type ImportOptions, importCheckpoint } from "./models/import.js";
 export { sliceModel } from "./models/slice.js";
 export type { ModelSpec, StageSpec, StemSpec } from "./models/spec.js";
@@ -24,5 +25,8 @@ export async function describeModel(
 ): Promise<ModelDescription> {
   if (names().includes(model)) return describeSpec(model, modelSpec(model), options.layersAt);
   const file = await readModel(model);
-  return describeSpec(file.model.name, networkOf(file).spec, options.layersAt);
+  return {
+    ...describeSpec(file.model.name, networkOf(file).spec, options.layersAt),
+    ...(file.candidates.length > 0 && { routing: routingOf(file) }),
+  };
 }

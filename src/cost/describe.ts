@@ -1,6 +1,7 @@
 /** What a model consists of and what each width costs, as data for `dsnet inspect`. */
 
 import { UsageError } from "../errors.js";
+import type { Routing } from "../io/model-file.js";
 import { build } from "../models/build.js";
 import { listModels, modelSpec } from "../models/registry.js";
 import { type ModelSpec, widthCount } from "../models/spec.js";
@@ -33,6 +34,8 @@ export interface ModelDescription {
   }[];
   /** Cheapest first; `largest` last where it is wider than the highest number. */
   widths: { width: number | "largest"; parameters: number; madds: number }[];
+  /** How a trained model with gates chooses among them. */
+  routing?: Routing;
   /** At the width that was asked for. */
   layers?: LayerCost[];
 }

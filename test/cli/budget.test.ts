@@ -90,6 +90,11 @@ describe("dsnet calibrate", () => {
     assert.ok(Math.abs(row("dynamic").madds! - point.madds) < 1e-9 * point.madds);
     assert.ok(Math.abs(row("dynamic").accuracy! - point.accuracy) < 1e-9);
     assert.ok(row("gate").madds! <= point.madds, "the rival spends no more");
+    assert.match(
+      (await dsnet("inspect", output)).stdout,
+      /Width by a cascade: the slimmest answers; below confidence 0\.\d+/,
+    );
+    assert.match((await dsnet("inspect", model)).stdout, /Width by the gate: the best score less 0 × MAdds/);
     const back = await dsnet("calibrate", output, "--data", data, "--routing", "gate", "--json", ...one);
     assert.equal(JSON.parse(back.stdout).routing.by, "gate");
   });
@@ -200,7 +205,7 @@ describe("dsnet benchmark", { concurrency: 3 }, () => {
 
   it("refuses what is no model, no width and no number", async () => {
     for (const [args, reason] of [
-      [["nope"], /expected a model file or one of ds_mbnet.*; there is no file nope/],
+      [["nope"], /expected a model file or one of .*ds_mbnet.*; there is no file nope/],
       [["ds_mbnet_28", "--layers", "6"], /expected widths from 0 to 5 or largest, got 6/],
       [["ds_mbnet_28", "--rounds", "0"], /Expected a whole number ≥ 1/],
     ] as const) {

@@ -1,7 +1,7 @@
 /** `dsnet inspect`: what a model consists of and what each width costs. */
 import { type Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../../errors.js";
-import { describeModel, listModels, type ModelDescription, type ModelSummary } from "../../index.js";
+import { describeModel, listModels, type ModelDescription, type ModelSummary, type Routing } from "../../index.js";
 import { isInRegistry, jsonOption, modelHelp } from "../options.js";
 import { table } from "../table.js";
 import { Terminal } from "../terminal.js";
@@ -59,6 +59,12 @@ function layersWidth(text: string): number | "largest" {
   throw new InvalidArgumentError("Expected a width's number or largest.");
 }
 
+function routingText(routing: Routing): string {
+  return routing.by === "gate"
+    ? `Width by the gate: the best score less ${Number(routing.lambda.toPrecision(3))} × MAdds / widest MAdds.`
+    : `Width by a cascade: the slimmest answers; below confidence ${routing.threshold.toFixed(3)} width ${routing.wider} goes on.`;
+}
+
 type Heading = (text: string) => string;
 
 export function listTable(models: readonly ModelSummary[], heading?: Heading): string {
@@ -76,7 +82,7 @@ export function listTable(models: readonly ModelSummary[], heading?: Heading): s
 }
 
 export function descriptionText(model: ModelDescription, heading?: Heading): string {
-  const { name, inputSize, channels, classes, stages, widths, layers } = model;
+  const { name, inputSize, channels, classes, stages, widths, routing, layers } = model;
   const parts = [
     `${name}: ${inputSize}×${inputSize}×${channels} → ${classes} classes`,
     table(
@@ -102,6 +108,7 @@ export function descriptionText(model: ModelDescription, heading?: Heading): str
       heading,
     ),
   ];
+  if (routing) parts.push(routingText(routing));
   if (layers) {
     parts.push(
       table(

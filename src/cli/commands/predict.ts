@@ -42,20 +42,18 @@ export function define(command: Command): void {
     .addOption(
       new Option(
         "--width <k>",
-        "fixed width: its number, largest or smallest; or one for each gate: 2,0,3; default: the gate chooses",
+        "fixed width: its number, largest or smallest; or one for each gate: 2,0,3; default: each image's own",
       )
         .argParser(fixedWidth)
         .conflicts(["budgetMadds", "budgetMs"]),
     )
     .addOption(
-      new Option("--budget-madds <n>", "mean MAdds that the gate keeps to, for example 12e6")
+      new Option("--budget-madds <n>", "mean MAdds to keep to, for example 12e6")
         .argParser(positive)
         .conflicts("budgetMs"),
     )
     .addOption(
-      new Option("--budget-ms <n>", "mean milliseconds an image that the gate keeps to on this device").argParser(
-        positive,
-      ),
+      new Option("--budget-ms <n>", "mean milliseconds an image to keep to on this device").argParser(positive),
     )
     .option("--top-k <n>", "labels an image", whole(1), 5)
     .addOption(deviceOption())
@@ -69,7 +67,7 @@ With --json one line an image. The first --budget-ms on a device measures it, fo
 The exit code is 1 when any image could not be read.
 
 Examples:
-  dsnet predict cat.jpg dog.png --model cifar10
+  dsnet predict shirt.jpg boot.png --model fashion
   dsnet predict *.png --model runs/demo/best.safetensors --budget-madds 12e6 --json`,
     )
     .action(async (files: string[], { model, device, precision, threads, json, ...choice }: Options) => {

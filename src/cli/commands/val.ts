@@ -31,13 +31,13 @@ export function define(command: Command): void {
     .addHelpText(
       "after",
       `
-Every width, the dynamic network, and what it has to beat: the static envelope, random routing, a confidence
-cascade; with paired 95 % intervals.
+Every width, the dynamic network, and what it has to beat: the static envelope, random routing, and the other of gate
+and cascade; with paired 95 % intervals.
 
 Examples:
   dsnet val runs/demo/best.safetensors --data mnist
   dsnet val runs/ds_resnet/best.safetensors --data cifar-10-binary.tar.gz --routes 200
-  dsnet val cifar10 --data cifar-10-binary.tar.gz --json > table.json`,
+  dsnet val fashion --data fashion-mnist --json > table.json`,
     )
     .action(async (model: string, { json, ...options }: Options) => {
       const terminal = new Terminal({ json });
