@@ -17,11 +17,11 @@ const VERBS: Readonly<Record<string, Verb>> = {
   val: { about: "Evaluate a model: the honest table", load: () => import("./commands/val.js") },
   predict: { about: "Classify images: label, route, MAdds, time", load: () => import("./commands/predict.js") },
   calibrate: {
-    about: "Measure what the gate costs and achieves at each budget",
+    about: "Measure what each budget buys, and set how widths are chosen",
     load: () => import("./commands/calibrate.js"),
   },
   benchmark: {
-    about: "Time every width and the gate, against this core's peak",
+    about: "Time every width and the choice, against this core's peak",
     load: () => import("./commands/benchmark.js"),
   },
   import: { about: "Convert a published checkpoint into a model file", load: () => import("./commands/import.js") },

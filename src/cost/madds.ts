@@ -3,6 +3,7 @@
  * average pool; biases, norms, activations and sums are free. Exact at every width; the slimming head counts only where
  * the network chooses (dynamic).
  */
+import type { Routing } from "../io/model-file.js";
 import { type Supernet, walkNetwork } from "../models/build.js";
 import type { Exec } from "../nn/exec.js";
 import { gateLayers } from "../nn/gate.js";
@@ -104,11 +105,13 @@ export function gateCosts(net: Supernet): number[][] {
 }
 
 /**
- * What an image costs that the first of `widths` answers, and one that goes on at each other from where the first gate stands. The
- * gate's head runs too, unused.
+ * What an image costs that ends at each candidate, where all gates choose it or a cascade comes to it: the slimmest, and then the wider
+ * one from where the first gate stands. The gates' heads run either way.
  */
-export function cascadeCosts(net: Supernet, widths = net.gates[0]!.candidates): number[] {
-  const [slimmest, ...wider] = widths.map((k) => madds(net, k, true)) as [number, ...number[]];
+export function candidateCosts(net: Supernet, by: Routing["by"]): number[] {
+  const costs = net.gates[0]!.candidates.map((k) => madds(net, k, true));
+  if (by === "gate") return costs;
+  const [slimmest, ...wider] = costs as [number, ...number[]];
   return [slimmest, ...wider.map((whole) => slimmest + whole - maddsBeforeGate(net))];
 }
 

@@ -7,7 +7,7 @@ export type Budget =
   | { madds: number }
   /** Milliseconds in the engine on this device, for images that come one at a time. */
   | { ms: number }
-  /** As much as this width costs, spent where the gate finds it worth while. */
+  /** As much as this width costs, spent where it is found worth while. */
   | { width: number };
 
 /** Index of the first cost within the budget, the costliest where they descend; -1: there is none. */
@@ -75,7 +75,7 @@ export class BudgetTable<P extends Point> {
     const k = candidates.indexOf(width);
     if (k >= 0) return madds[k]!;
     const known = candidates.join(", ");
-    throw new UsageError(`budget: width ${width} cannot be reached; the gate chooses among ${known}`);
+    throw new UsageError(`budget: width ${width} cannot be reached; this model chooses among ${known}`);
   }
 
   /** Mean milliseconds at each λ: each candidate's by the share of images that took it. */

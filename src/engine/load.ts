@@ -24,7 +24,7 @@ export async function readModel(place: string): Promise<ModelFile> {
 }
 
 /**
- * Loads a model file: in Node from a path or the name of a model that comes with the package, such as `cifar10`; in a browser from a
+ * Loads a model file: in Node from a path or the name of a model that comes with the package, such as `fashion`; in a browser from a
  * URL; or from its bytes. Throws FormatError (not a model, broken, of a newer version), BackendError (the device asked for is not
  * there), UsageError (no such file), StorageError (it cannot be read).
  */

@@ -1,6 +1,6 @@
 /** A trained network, ready to classify: the public face of the engine. */
 import type { Backend, Precision } from "../backend/backend.js";
-import { cascadeCosts, madds } from "../cost/madds.js";
+import { candidateCosts, madds } from "../cost/madds.js";
 import { ShapeError, UsageError } from "../errors.js";
 import { type ImageInput, readImage } from "../image/input.js";
 import { preprocess } from "../image/preprocess.js";
@@ -14,7 +14,7 @@ import { type Budget, BudgetTable } from "./budget.js";
 import { deviceLatency } from "./latency.js";
 import { Plan } from "./plan.js";
 
-/** A width by number or by name; or a route, a width for each gate in order; `dynamic` lets the gates choose. */
+/** A width by number or by name; or a route, a width for each gate in order; `dynamic` lets the model choose. */
 export type Width = number | "largest" | "smallest" | "dynamic" | readonly number[];
 
 export interface ClassifyOptions {
@@ -22,7 +22,7 @@ export interface ClassifyOptions {
   topK?: number;
   /** Default: `dynamic` where the model has a trained gate, else the highest numbered width. */
   width?: Width;
-  /** What the gate keeps to. With `ms` the first call measures this device, for about a second, if that was never done. */
+  /** What the choice keeps to. With `ms` the first call measures this device, for about a second, if that was never done. */
   budget?: Budget;
 }
 
@@ -32,7 +32,7 @@ export type RunOptions = Pick<ClassifyOptions, "width" | "budget">;
 export interface Classification {
   /** Best first; scores are softmax probabilities. */
   labels: { label: string; score: number }[];
-  /** What each gate chose; empty at a fixed width or route. `channels`: output channels of the layer behind the gate. */
+  /** What was chosen at each gate, or where a cascade ended; empty at a fixed width or route. `channels`: output channels of the layer behind the gate. */
   route: { gate: string; width: number; channels: number }[];
   madds: number;
   /** Time in the engine, preprocessing not included; for several images at once the mean. */
@@ -59,10 +59,10 @@ export class Network {
   readonly #span: number;
   readonly #slots: readonly Slot[];
   readonly #plans = new Map<"single" | "batch", Plan>();
-  /** Made when the first budget asks for it. */
+  /** Reckoned for the first image that a cascade answers. */
   #cascadeCosts: readonly number[] | null = null;
+  /** Made when the first budget asks for it. */
   #budgets: BudgetTable<RoutingPoint> | null = null;
-  /** The gates' choice as it was trained. */
   #disposed = false;
 
   /** Takes over the backend: `dispose` ends it. FormatError where what the file holds is no network or does not fit it. */
@@ -113,7 +113,7 @@ export class Network {
   }
 
   /**
-   * Logits, [image][class], of `batch`: (n, height, width, channels), already preprocessed. With `dynamic` the gate chooses.
+   * Logits, [image][class], of `batch`: (n, height, width, channels), already preprocessed. With `dynamic` the model chooses the width.
    */
   run(batch: Float32Array, options: RunOptions = {}): Float32Array {
     checkKeys(options, ["width", "budget"]);
@@ -154,11 +154,12 @@ export class Network {
     const plan = this.#plan(n);
     const { f32 } = this.#backend;
     f32.set(batch, plan.input / 4);
+    // Costs are counted when first asked for: that is not the image's time.
+    if (isRouting(way) && way.by === "gate") plan.setLambda(way.lambda);
     const started = performance.now();
     const routes = isRouting(way) ? plan.runRouted(n, way) : plan.run(n, way);
     const ms = performance.now() - started;
-    const at = plan.logits / 4;
-    return { logits: f32.slice(at, at + n * this.classes.length), routes: routes ?? null, ms };
+    return { logits: plan.readLogits(n).slice(), routes: routes ?? null, ms };
   }
 
   /** One plan for single images, and one for batches, which grows with them by powers of two. */
@@ -176,7 +177,8 @@ export class Network {
   #way({ width, budget }: RunOptions): Way {
     const highest = this.#net.widths - 1;
     const asked = width ?? (this.gated ? "dynamic" : highest);
-    if (budget !== undefined && asked !== "dynamic") throw new UsageError("a budget needs the gate: leave width out");
+    if (budget !== undefined && asked !== "dynamic")
+      throw new UsageError("a budget chooses the width itself: leave width out");
     if (asked === "dynamic") {
       if (!this.gated) throw new UsageError(`this model has no trained gate; give a width from 0 to ${highest}`);
       for (const { candidates } of this.#net.gates) candidates.forEach((k) => void checkCalibrated(k, this.#slots));
@@ -223,7 +225,7 @@ export class Network {
     const { candidates } = net.gates[0]!;
     return new BudgetTable(points, {
       candidates,
-      madds: candidates.map((k) => madds(net, k, true)),
+      madds: candidateCosts(net, "gate"),
       latency: () => deviceLatency(this.#backend, net, this.#plan(1), by),
     });
   }
@@ -231,7 +233,7 @@ export class Network {
   #spent({ by }: Routing, route: readonly number[]): number {
     const net = this.#net;
     if (by === "gate") return madds(net, route, true);
-    this.#cascadeCosts ??= cascadeCosts(net);
+    this.#cascadeCosts ??= candidateCosts(net, by);
     return this.#cascadeCosts[net.gates[0]!.candidates.indexOf(route[0]!)]!;
   }
 

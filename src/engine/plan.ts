@@ -4,7 +4,8 @@
  * not grow in number with the routes: of what lies two gates back only the width of the residual stream is left.
  *
  * Batch 1 with routing is one call: the records end in OP_ROUTE, which goes on at the chosen variant. A larger batch runs
- * to the gate, is sorted into buckets by choice, and each bucket runs dense; any composition gives the bits of batch 1.
+ * to the gate, is sorted into buckets by choice, and each bucket runs dense; any composition gives the bits of batch 1. A cascade
+ * runs the slimmest variant on all, and the wider one on those that are unsure, from the same activations.
  *
  * Where the activations before the first gate are large, that part takes one image after the other whatever the batch: they
  * then stay in the processor's cache, and need little memory.
@@ -18,7 +19,7 @@ import { encode, RECORD_BYTES, scratchWord } from "../backend/records.js";
 import { costBias } from "../cost/bias.js";
 import { gateCosts } from "../cost/madds.js";
 import { ShapeError, UsageError } from "../errors.js";
-import type { Routing } from "../io/model-file.js";
+import type { Cascade, Routing } from "../io/model-file.js";
 import { cutAtGates, type Supernet, walkToGate } from "../models/build.js";
 import { passGate, type Step, startWalk, type Walk } from "../nn/blocks.js";
 import type { Gate } from "../nn/layers.js";
@@ -65,9 +66,6 @@ export interface PlannedRecord {
   /** Runs it alone as often as n images need; where the plan takes one image at a time, each result lies over the last. */
   run(n: number): void;
 }
-
-/** How a cascade runs, see CascadePoint. */
-type Cascade = Omit<Extract<Routing, { by: "cascade" }>, "by">;
 
 /** Floats of an activation of which a few fill a second-level cache. */
 const LARGE = 2 ** 16;
@@ -153,6 +151,12 @@ export class Plan {
     this.#copyLogits(variants[variants.length - 1]!, 0, n);
   }
 
+  /** The logits of the last call's first n images, [image][class]: a view, which the next call changes. */
+  readLogits(n: number): Float32Array {
+    const at = this.logits / 4;
+    return this.#backend.f32.subarray(at, at + n * this.#net.spec.classes);
+  }
+
   /** What `run` runs on this route, in order. */
   records(route: Route): PlannedRecord[] {
     return this.#along(route).flatMap(({ ops, first, single }) =>
@@ -202,17 +206,18 @@ export class Plan {
    */
   runCascade(n: number, { wider, threshold }: Cascade): number[][] {
     this.#check(n);
-    const gate = this.#net.gates[0]!;
+    const [gate, ...others] = this.#net.gates;
+    if (gate === undefined || others.length > 0) {
+      throw new UsageError(`a cascade needs a network with one gate, this one has ${this.#net.gates.length}`);
+    }
     const slimmest = gate.candidates[0]!;
     const [head, slim] = this.#along(slimmest) as [Variant, Variant];
     this.#runVariant(head, n);
     this.#runVariant(slim, n);
     this.#copyLogits(slim, 0, n);
     const { classes } = this.#net.spec;
-    const at = this.logits / 4;
-    const unsure = range(n).filter((i) => {
-      return confidenceOf(this.#backend.f32.subarray(at + i * classes, at + (i + 1) * classes)) < threshold;
-    });
+    const logits = this.readLogits(n);
+    const unsure = range(n).filter((i) => confidenceOf(logits.subarray(i * classes, (i + 1) * classes)) < threshold);
     const routes = range(n).map(() => [slimmest]);
     if (unsure.length === 0) return routes;
     const wide = head.next.get(wider);

@@ -1,5 +1,5 @@
 /** What a network answers for images, collected batch by batch: at a fixed width, or at those that it chooses. */
-import { cascadeCosts, madds } from "../cost/madds.js";
+import { candidateCosts, madds } from "../cost/madds.js";
 import { confidenceOf } from "../engine/confidence.js";
 import type { Plan } from "../engine/plan.js";
 import type { Routing } from "../io/model-file.js";
@@ -14,8 +14,9 @@ export class Column {
   readonly confidence: number[] = [];
   readonly predicted: number[] = [];
 
-  /** Reads the logits of one batch. */
-  add(logits: Float32Array, labels: Int32Array, classes: number): void {
+  /** Reads the logits of one batch, [image][class]. */
+  add(logits: Float32Array, labels: Int32Array): void {
+    const classes = logits.length / labels.length;
     for (let i = 0; i < labels.length; i++) {
       const row = logits.subarray(i * classes, (i + 1) * classes);
       let best = 0;
@@ -27,21 +28,16 @@ export class Column {
   }
 }
 
-/** Reads the plan's first n logits. */
-type Logits = () => Float32Array;
+/** The candidates' columns, to fill. */
+export function candidateColumns(net: Supernet): Map<Slot, Column> {
+  return new Map(net.gates[0]!.candidates.map((k) => [k, new Column()]));
+}
 
-/** Runs the first n images of the plan's input at every width that has a column. */
-export function runWidths(
-  plan: Plan,
-  columns: ReadonlyMap<Slot, Column>,
-  n: number,
-  logits: Logits,
-  labels: Int32Array,
-  classes: number,
-): void {
+/** Runs the first images of the plan's input at every width that has a column. */
+export function runWidths(plan: Plan, columns: ReadonlyMap<Slot, Column>, labels: Int32Array): void {
   for (const [slot, column] of columns) {
-    plan.run(n, slot);
-    column.add(logits(), labels, classes);
+    plan.run(labels.length, slot);
+    column.add(plan.readLogits(labels.length), labels);
   }
 }
 
@@ -50,6 +46,8 @@ export class Routed {
   readonly #plan: Plan;
   readonly #net: Supernet;
   readonly #routing: Routing;
+  /** By candidate. */
+  readonly #costs: readonly number[];
   readonly #column = new Column();
   readonly #routes: number[][] = [];
   readonly #easy: number[] = [];
@@ -58,19 +56,19 @@ export class Routed {
     this.#plan = plan;
     this.#net = net;
     this.#routing = routing;
+    this.#costs = candidateCosts(net, routing.by);
   }
 
-  /** Runs the first n images of the plan's input; returns the widths chosen, [image][gate]. */
-  run(n: number, logits: Logits, labels: Int32Array): number[][] {
-    const { gates, spec } = this.#net;
-    if (gates.length === 1 && this.#routing.by === "gate") {
-      const { candidates, act } = gates[0]!;
-      const costs = candidates.map((k) => madds(this.#net, k));
-      this.#easy.push(...easiness(this.#plan.gateScores(n), costs, act));
+  /** Runs the first images of the plan's input; returns the widths chosen, [image][gate]. */
+  run(labels: Int32Array): number[][] {
+    const n = labels.length;
+    const [gate, ...others] = this.#net.gates;
+    if (others.length === 0 && this.#routing.by === "gate") {
+      this.#easy.push(...easiness(this.#plan.gateScores(n), this.#costs, gate!.act));
     }
     const taken = this.#plan.runRouted(n, this.#routing);
     this.#routes.push(...taken);
-    this.#column.add(logits(), labels, spec.classes);
+    this.#column.add(this.#plan.readLogits(n), labels);
     return taken;
   }
 
@@ -78,9 +76,8 @@ export class Routed {
   predictions(confidence: readonly number[]): DynamicPredictions & { predicted: Int32Array } {
     const net = this.#net;
     const { candidates } = net.gates[0]!;
-    const cascade = this.#routing.by === "cascade" ? cascadeCosts(net) : null;
     const cost =
-      cascade === null ? routeCosts(net, true) : ([k]: readonly number[]) => cascade[candidates.indexOf(k!)]!;
+      net.gates.length > 1 ? routeCosts(net, true) : ([k]: readonly number[]) => this.#costs[candidates.indexOf(k!)]!;
     const spent = Float64Array.from(this.#routes, cost);
     const { correct, predicted } = this.#column;
     return {

@@ -1,6 +1,6 @@
 /** How long a network takes at each width, and with the gate, against what its MAdds promise and what this machine can do. */
 import type { Backend, Precision } from "../backend/backend.js";
-import { cascadeCosts, layerCosts, madds } from "../cost/madds.js";
+import { candidateCosts, layerCosts, madds } from "../cost/madds.js";
 import { forcedRoute } from "../engine/latency.js";
 import { Plan } from "../engine/plan.js";
 import { quantile, timeInTurns } from "../engine/timing.js";
@@ -123,7 +123,7 @@ export function benchmark(backend: Backend, net: Supernet, span: number, options
     if (dynamic) {
       const even = candidates.map(() => 1 / candidates.length);
       const shares = pointOf(model, routing)?.shares ?? even;
-      const costs = by === "cascade" ? cascadeCosts(net) : candidates.map((k) => madds(net, k, true));
+      const costs = candidateCosts(net, by);
       const mean = (value: (k: number) => number) => shares.reduce((sum, share, k) => sum + share * value(k), 0);
       const cost = mean((k) => costs[k]!);
       rows.push(

@@ -6,8 +6,9 @@ import type { Backend } from "../backend/backend.js";
 import type { Batch } from "../data/batch.js";
 import { Plan } from "../engine/plan.js";
 import type { Supernet } from "../models/build.js";
-import { routeCosts, runWidths } from "./answers.js";
-import { type CalibrateOptions, type Calibration, candidateColumns, cascadesFrom } from "./calibrate.js";
+import { candidateColumns, routeCosts, runWidths } from "./answers.js";
+import type { CalibrateOptions, Calibration } from "./calibrate.js";
+import { cascadesFrom, withPoint } from "./cascade.js";
 import { rightRows } from "./top1.js";
 
 /** 0 and half powers of 2 to both sides: one gate's share of the cost is small, so λ has to reach far. */
@@ -19,23 +20,23 @@ export async function calibrateRoutes(
   net: Supernet,
   span: number,
   batches: AsyncIterable<Batch>,
-  { batch, onProgress }: CalibrateOptions,
+  { batch, routing, onProgress }: CalibrateOptions,
 ): Promise<Calibration> {
   const plan = new Plan(backend, net, span, { batch });
   const routeCost = routeCosts(net, true);
-  const points = LAMBDAS.map((lambda) => ({ lambda, madds: 0, accuracy: 0 }));
-  const { classes } = net.spec;
+  const own = routing?.by === "gate" ? routing.lambda : 0;
+  const lambdas = [...new Set([...LAMBDAS, own])].sort((a, b) => a - b);
+  const points = lambdas.map((lambda) => ({ lambda, madds: 0, accuracy: 0 }));
   const columns = candidateColumns(net);
   let images = 0;
   try {
     for await (const { images: pixels, labels, size } of batches) {
       images += size;
       backend.f32.set(pixels, plan.input / 4);
-      const logits = () => backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
-      runWidths(plan, columns, size, logits, labels, classes);
+      runWidths(plan, columns, labels);
       for (const point of points) {
         for (const route of plan.runRouted(size, { by: "gate", lambda: point.lambda })) point.madds += routeCost(route);
-        point.accuracy += rightRows(logits(), labels).reduce((a, b) => a + b, 0);
+        point.accuracy += rightRows(plan.readLogits(size), labels).reduce((a, b) => a + b, 0);
       }
       onProgress?.(images);
     }
@@ -43,6 +44,7 @@ export async function calibrateRoutes(
     plan.dispose();
   }
   const table = points.map((sum) => ({ ...sum, madds: sum.madds / images, accuracy: sum.accuracy / images }));
+  const point = table.find(({ lambda }) => lambda === own)!;
   const falling = table.filter((point, i) => table.slice(0, i).every((before) => before.madds > point.madds));
-  return { calibration: falling, cascades: cascadesFrom(net, columns), images };
+  return { calibration: withPoint(falling, point), cascades: cascadesFrom(net, columns), images };
 }

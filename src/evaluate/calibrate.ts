@@ -1,15 +1,15 @@
 /** Measures the budget knob's tables (engine/budget.ts) on images: from the gate's scores, and from the slimmest width's confidence. */
 import type { Backend } from "../backend/backend.js";
 import { costBias } from "../cost/bias.js";
-import { cascadeCosts, madds } from "../cost/madds.js";
+import { candidateCosts } from "../cost/madds.js";
 import type { Batch } from "../data/batch.js";
 import { Plan } from "../engine/plan.js";
 import type { CalibrationPoint, CascadePoint, ModelFile, Outcome, Routing } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
 import type { Slot } from "../nn/width.js";
-import { Column, runWidths } from "./answers.js";
+import { type Column, candidateColumns, runWidths } from "./answers.js";
 import { calibrateRoutes } from "./calibrate-routes.js";
-import { cascadeTable } from "./cascade.js";
+import { cascadesFrom, withPoint } from "./cascade.js";
 
 /** What is known of some images: the gate's scores and whether each candidate is right, [image][candidate]. */
 export interface GateOutcomes {
@@ -21,6 +21,8 @@ export interface GateOutcomes {
 export interface CalibrateOptions {
   /** Images a call at most. */
   batch: number;
+  /** How the model chooses: that point is in its table too. */
+  routing?: Routing;
   onProgress?: (images: number) => void;
 }
 
@@ -42,28 +44,17 @@ export async function measureCalibration(
   options: CalibrateOptions,
 ): Promise<Calibration> {
   if (net.gates.length > 1) return calibrateRoutes(backend, net, span, batches, options);
+  const { routing } = options;
   const { scores, columns } = await runGate(backend, net, span, batches, options);
   const { candidates } = net.gates[0]!;
   const rights = candidates.map((k) => columns.get(k)!.correct);
   const images = rights[0]!.length;
   const correct = scores.map((_, i) => rights[i % candidates.length]![Math.floor(i / candidates.length)]!);
-  const costs = candidates.map((k) => madds(net, k, true));
-  const calibration = calibrationTable({ scores, correct, images }, costs);
-  return { calibration, cascades: cascadesFrom(net, columns), images };
-}
-
-/** The candidates' columns, to fill. */
-export function candidateColumns(net: Supernet): Map<Slot, Column> {
-  return new Map(net.gates[0]!.candidates.map((k) => [k, new Column()]));
-}
-
-export function cascadesFrom(net: Supernet, columns: ReadonlyMap<Slot, Column>): CascadePoint[] {
-  const { candidates } = net.gates[0]!;
-  return cascadeTable({
-    widths: candidates.map((width) => ({ width, correct: Uint8Array.from(columns.get(width)!.correct) })),
-    confidence: Float32Array.from(columns.get(candidates[0]!)!.confidence),
-    madds: cascadeCosts(net),
-  });
+  const costs = candidateCosts(net, "gate");
+  const outcomes = { scores, correct, images };
+  const table = calibrationTable(outcomes, costs);
+  const calibration = routing?.by === "gate" ? withPoint(table, outcomeAt(outcomes, costs, routing.lambda)) : table;
+  return { calibration, cascades: cascadesFrom(net, columns, routing?.by === "cascade" ? routing : undefined), images };
 }
 
 /** Runs the gate and each of its candidates over every image. For networks with one gate. */
@@ -76,7 +67,6 @@ async function runGate(
 ): Promise<{ scores: number[]; columns: Map<Slot, Column> }> {
   const { candidates } = net.gates[0]!;
   const plan = new Plan(backend, net, span, { batch, slots: candidates, dynamic: true });
-  const { classes } = net.spec;
   const scores: number[] = [];
   const columns = candidateColumns(net);
   let images = 0;
@@ -84,8 +74,7 @@ async function runGate(
     for await (const { images: pixels, labels, size } of batches) {
       backend.f32.set(pixels, plan.input / 4);
       scores.push(...plan.gateScores(size));
-      const logits = () => backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
-      runWidths(plan, columns, size, logits, labels, classes);
+      runWidths(plan, columns, labels);
       images += size;
       onProgress?.(images);
     }
@@ -114,21 +103,17 @@ export function routingWithin(
   return point && { by, wider: point.wider, threshold: point.threshold };
 }
 
-/** The point of the tables that is nearest to a routing: what it costs and achieves. */
+/** The point of the tables that a routing is, for a gate with a λ between two the costlier: what it costs and achieves. */
 export function pointOf({ calibration, cascades }: Tables, routing: Routing): Outcome | undefined {
   return routing.by === "gate"
-    ? calibration?.findLast(({ lambda }) => lambda <= routing.lambda)
-    : cascades?.find(({ wider, threshold }) => wider === routing.wider && threshold <= routing.threshold);
+    ? (calibration?.findLast(({ lambda }) => lambda <= routing.lambda) ?? calibration?.[0])
+    : cascades?.find(({ wider, threshold }) => wider === routing.wider && threshold === routing.threshold);
 }
 
-/** The other way to choose where `routing` is not `by`, at the point of its table that spends the same. */
-export function rivalOf<B extends Routing["by"]>(
-  tables: Tables,
-  routing: Routing,
-  by: B,
-): (Routing & { by: B }) | undefined {
-  const point = routing.by === by ? undefined : pointOf(tables, routing);
-  return point && (routingWithin(tables, by, point.madds) as (Routing & { by: B }) | undefined);
+/** The other way to choose, at the point of its table that spends what `routing` does; undefined where a table lacks. */
+export function otherRouting(tables: Tables, routing: Routing): Routing | undefined {
+  const point = pointOf(tables, routing);
+  return point && routingWithin(tables, routing.by === "gate" ? "cascade" : "gate", point.madds);
 }
 
 /** Accuracy, mean MAdds and routes at one λ. `madds`: of each candidate. */

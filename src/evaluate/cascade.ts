@@ -1,24 +1,14 @@
 /**
- * The way to choose widths that needs no gate: the slimmest width answers, and where its confidence is below a threshold, a wider one
- * goes on from where the gate stands. Which wider width and which threshold is chosen on held-out images.
+ * The way to choose widths that asks no gate: the slimmest candidate answers, and where its confidence is below a threshold, a wider
+ * one goes on from where the gate stands. Which wider width and which threshold is chosen on held-out images.
  */
-import type { CascadePoint } from "../io/model-file.js";
+import { candidateCosts } from "../cost/madds.js";
+import type { Cascade, CascadePoint } from "../io/model-file.js";
+import type { Supernet } from "../models/build.js";
+import type { Slot } from "../nn/width.js";
+import type { Column } from "./answers.js";
 import { envelopeAt, type StaticPoint, upperEnvelope } from "./envelope.js";
 import type { WidthPredictions } from "./predictions.js";
-
-export interface Cascade {
-  /** The width that unsure samples go on at. */
-  wider: number;
-  /** Confidence below which a sample goes on. 0: never. */
-  threshold: number;
-}
-
-export interface CascadeResult {
-  accuracy: number;
-  madds: number;
-  /** Share of the samples that went on. */
-  unsure: number;
-}
 
 /** What each width makes of some samples. */
 export interface CascadeOutcomes {
@@ -35,20 +25,23 @@ interface Step extends StaticPoint {
   threshold: number;
 }
 
+/** What each wider width may be sent, and the concave envelope of what that gains, cheapest first. */
+interface Curve {
+  steps: readonly Step[];
+  corners: readonly StaticPoint[];
+}
+
 /**
- * The cascade that is to be the most accurate for a mean cost of at most `budget`; ties: the cheaper. It trusts the slimmest on one
- * sample at least. The less confident, the more a wider width gains: fitted so (isotonic regression), what is gained by going on below
- * a threshold is the concave envelope of what was measured. Its height at the budget chooses the width, so that chance chooses neither a
- * width nor a threshold below what may be spent. O(n log n + n · widths).
+ * The less confident, the more a wider width gains: fitted so (isotonic regression), what is gained by going on below a threshold is the
+ * concave envelope of what was measured. The slimmest is trusted on one sample at least. O(n log n + n · widths).
  */
-export function chooseCascade({ widths, confidence, madds }: CascadeOutcomes, budget: number): Cascade {
+function curvesOf({ widths, confidence, madds }: CascadeOutcomes): { alone: Step; curves: Curve[] } {
   const slim = widths[0]!;
   const n = slim.correct.length;
   const order = Uint32Array.from(slim.correct, (_, i) => i).sort((a, b) => confidence[a]! - confidence[b]!);
   const slimRight = slim.correct.reduce((sum, c) => sum + c, 0);
   const alone: Step = { width: slim.width, madds: madds[0]!, accuracy: slimRight / n, threshold: 0 };
-  let best = { wider: slim.width, threshold: 0, accuracy: alone.accuracy, cost: alone.madds };
-  widths.slice(1).forEach(({ width, correct }, i) => {
+  const curves = widths.slice(1).map(({ width, correct }, i) => {
     const steps = [alone];
     let right = slimRight;
     for (let unsure = 1; unsure < n; unsure++) {
@@ -59,22 +52,39 @@ export function chooseCascade({ widths, confidence, madds }: CascadeOutcomes, bu
       const threshold = (confidence[last]! + confidence[next]!) / 2;
       steps.push({ width, madds: meanCost(madds, i + 1, unsure / n), accuracy: right / n, threshold });
     }
-    const corners = upperEnvelope(steps);
-    const { accuracy, madds: cost } = envelopeAt(corners, budget);
-    if (accuracy < best.accuracy || (accuracy === best.accuracy && cost >= best.cost)) return;
-    const most = Math.min(budget, corners.at(-1)!.madds);
-    const { threshold } = steps.findLast((step) => step.madds <= most) ?? alone;
-    best = { wider: width, threshold, accuracy, cost };
+    return { steps, corners: upperEnvelope(steps) };
   });
-  // Where nothing that fits goes on, the width says nothing.
-  return best.threshold === 0 ? { wider: slim.width, threshold: 0 } : { wider: best.wider, threshold: best.threshold };
+  return { alone, curves };
+}
+
+/**
+ * The cascade that is to be the most accurate for a mean cost of at most `budget`, from held-out samples; ties: the cheaper. The height
+ * of the envelopes at the budget chooses the width, so that chance chooses neither a width nor a threshold below what may be spent.
+ */
+export function chooseCascade(outcomes: CascadeOutcomes, budget: number): Cascade {
+  return chooseFrom(curvesOf(outcomes), budget);
+}
+
+function chooseFrom({ alone, curves }: ReturnType<typeof curvesOf>, budget: number): Cascade {
+  let best = { step: alone, accuracy: alone.accuracy, cost: alone.madds };
+  for (const { steps, corners } of curves) {
+    const { accuracy, madds: cost } = envelopeAt(corners, budget);
+    if (accuracy < best.accuracy || (accuracy === best.accuracy && cost >= best.cost)) continue;
+    const most = Math.min(budget, corners.at(-1)!.madds);
+    best = { step: steps.findLast(({ madds }) => madds <= most) ?? alone, accuracy, cost };
+  }
+  return { wider: best.step.width, threshold: best.step.threshold };
 }
 
 function meanCost(madds: readonly number[], wider: number, unsure: number): number {
   return (1 - unsure) * madds[0]! + unsure * madds[wider]!;
 }
 
-export function runCascade({ widths, confidence, madds }: CascadeOutcomes, cascade: Cascade): CascadeResult {
+/** `unsure`: share of the samples that went on. */
+export function runCascade(
+  { widths, confidence, madds }: CascadeOutcomes,
+  cascade: Cascade,
+): { accuracy: number; madds: number; unsure: number } {
   const slim = widths[0]!;
   const wider = widths.findIndex((w) => w.width === cascade.wider);
   const n = slim.correct.length;
@@ -93,17 +103,40 @@ export function runCascade({ widths, confidence, madds }: CascadeOutcomes, casca
 const STEPS = 64;
 
 /** The cascades to choose for evenly spread costs, cost descending, from images that nothing else was fitted to. */
-export function cascadeTable(outcomes: CascadeOutcomes): CascadePoint[] {
-  const { widths, madds } = outcomes;
+function cascadeTable(outcomes: CascadeOutcomes): CascadePoint[] {
+  const { madds } = outcomes;
+  const curves = curvesOf(outcomes);
   const [least, most] = [madds[0]!, madds[madds.length - 1]!];
   const points: CascadePoint[] = [];
   for (let i = STEPS; i >= 0; i--) {
-    const cascade = chooseCascade(outcomes, least + ((most - least) * i) / STEPS);
-    const { unsure, ...result } = runCascade(outcomes, cascade);
-    const shares = widths.map(({ width }, k) => (k === 0 ? 1 - unsure : width === cascade.wider ? unsure : 0));
-    if (points.length === 0 || result.madds < points[points.length - 1]!.madds) {
-      points.push({ ...cascade, ...result, shares });
-    }
+    const point = cascadePoint(outcomes, chooseFrom(curves, least + ((most - least) * i) / STEPS));
+    if (points.length === 0 || point.madds < points[points.length - 1]!.madds) points.push(point);
   }
   return points;
+}
+
+function cascadePoint(outcomes: CascadeOutcomes, { wider, threshold }: Cascade): CascadePoint {
+  const { unsure, madds, accuracy } = runCascade(outcomes, { wider, threshold });
+  const shares = outcomes.widths.map(({ width }, k) => (k === 0 ? 1 - unsure : width === wider ? unsure : 0));
+  return { wider, threshold, madds, accuracy, shares };
+}
+
+/**
+ * The table of a network whose candidates ran over images that nothing else was fitted to; with `own`, the cascade by which it chooses
+ * now, among them.
+ */
+export function cascadesFrom(net: Supernet, columns: ReadonlyMap<Slot, Column>, own?: Cascade): CascadePoint[] {
+  const { candidates } = net.gates[0]!;
+  const outcomes: CascadeOutcomes = {
+    widths: candidates.map((width) => ({ width, correct: Uint8Array.from(columns.get(width)!.correct) })),
+    confidence: Float32Array.from(columns.get(candidates[0]!)!.confidence),
+    madds: candidateCosts(net, "cascade"),
+  };
+  const table = cascadeTable(outcomes);
+  return own === undefined ? table : withPoint(table, cascadePoint(outcomes, own));
+}
+
+/** A table of descending cost with one more point, in place of those that cost as much. */
+export function withPoint<P extends { madds: number }>(points: readonly P[], point: P): P[] {
+  return [...points.filter(({ madds }) => madds !== point.madds), point].sort((a, b) => b.madds - a.madds);
 }

@@ -2,8 +2,10 @@
  * The honest table: what the dynamic network is worth against everything that the same weights do without a gate. Each
  * number is exact for the samples given; only the intervals speak of images not seen. All accuracies are fractions.
  */
+
+import type { Cascade } from "../io/model-file.js";
 import { auc } from "./auc.js";
-import { type Cascade, runCascade } from "./cascade.js";
+import { runCascade } from "./cascade.js";
 import { envelopeAt, type Mixture, type StaticPoint, slope, upperEnvelope } from "./envelope.js";
 import { type Interval, pairedInterval } from "./interval.js";
 import {
@@ -104,30 +106,28 @@ function dynamicRows(p: Predictions, d: DynamicPredictions, points: StaticPoint[
   const madds = mean(d.madds);
   const mixture = envelopeAt(corners, madds);
   return [
-    { kind: "dynamic", madds, accuracy: mean(d.correct), note: describeRouting(p, d) },
+    { kind: "dynamic", madds, accuracy: mean(d.correct), note: describeRouting(d) },
     { kind: "envelope", madds: mixture.madds, accuracy: mixture.accuracy, note: describeMixture(mixture, madds) },
     randomRow(d, points),
-    d.routing.by === "gate" ? cascadeRow(p) : gateRow(p.gate),
+    d.routing.by === "gate" ? cascadeRow(p, d) : gateRow(p.gate),
   ];
 }
 
-function describeRouting(p: Predictions, { routing, choice }: DynamicPredictions): string {
+function describeRouting({ routing, choice, candidates }: DynamicPredictions): string {
   if (routing.by === "gate") return "by the gate, its cost included";
-  const unsure = choice.reduce((sum, width) => sum + Number(width === routing.wider), 0) / choice.length;
-  return describeCascade(p, routing, unsure);
+  const unsure = choice.reduce((sum, width) => sum + Number(width !== candidates[0]), 0) / choice.length;
+  return describeCascade(candidates[0]!, routing, unsure);
 }
 
-function describeCascade({ widths }: Predictions, { wider, threshold }: Cascade, unsure: number): string {
-  const slim = `width ${widths[0]!.width}`;
-  const share = `${(100 * unsure).toFixed(1)} % of the images`;
+function describeCascade(slimmest: number, { wider, threshold }: Cascade, unsure: number): string {
   return threshold === 0
-    ? `${slim} alone`
-    : `${slim}, then ${wider} below confidence ${threshold.toFixed(3)}: ${share}`;
+    ? `width ${slimmest} alone`
+    : `width ${slimmest}, then ${wider} below confidence ${threshold.toFixed(3)}: ${(100 * unsure).toFixed(1)} % of the images`;
 }
 
 function gateRow(gate: DynamicPredictions | undefined): Row {
   return gate === undefined
-    ? { kind: "gate", madds: null, accuracy: null, note: "n/a: no budget table to set its λ by" }
+    ? { kind: "gate", madds: null, accuracy: null, note: "n/a: no table to set its λ by; dsnet calibrate measures it" }
     : { kind: "gate", madds: mean(gate.madds), accuracy: mean(gate.correct), note: "its cost included" };
 }
 
@@ -157,17 +157,16 @@ function randomRow(d: DynamicPredictions, points: StaticPoint[]): Row {
   return { kind: "random", madds, accuracy, note: "dynamic's histogram, expected value, no gate" };
 }
 
-function cascadeRow(p: Predictions): Row {
-  const { cascade } = p;
-  if (cascade === undefined || !p.widths.some((w) => w.width === cascade.wider)) {
-    return { kind: "cascade", madds: null, accuracy: null, note: "n/a: no held-out images to choose its threshold on" };
+function cascadeRow({ widths, cascade }: Predictions, { candidates }: DynamicPredictions): Row {
+  if (cascade === undefined) {
+    const note = "n/a: no table of cascades to choose from; dsnet calibrate measures it";
+    return { kind: "cascade", madds: null, accuracy: null, note };
   }
-  const { madds, accuracy, unsure } = runCascade(
-    { widths: p.widths, confidence: p.widths[0]!.confidence, madds: p.cascadeMadds },
-    cascade,
-  );
+  const columns = candidates.map((k) => widths.find(({ width }) => width === k)!);
+  const outcomes = { widths: columns, confidence: columns[0]!.confidence, madds: cascade.madds };
+  const { madds, accuracy, unsure } = runCascade(outcomes, cascade);
   const none = cascade.threshold === 0 ? ": none that fits helped on held-out images" : "";
-  return { kind: "cascade", madds, accuracy, note: `${describeCascade(p, cascade, unsure)}${none}` };
+  return { kind: "cascade", madds, accuracy, note: `${describeCascade(candidates[0]!, cascade, unsure)}${none}` };
 }
 
 /** Fixed routes that chance drew: what the norms, whose statistics know two gates at most, are worth off the uniform widths. */

@@ -52,29 +52,27 @@ export async function measure(
   const routed = routing && new Routed(plan, net, routing);
   const gate = gateLambda === undefined ? undefined : new Routed(plan, net, { by: "gate", lambda: gateLambda });
   try {
-    const classes = net.spec.classes;
     const columns = new Map<Slot, Column>(slots.map((slot) => [slot, new Column()]));
     const drawnColumns = drawn.map(() => new Column());
     const blind = new Column();
     const blindRoutes: (readonly number[])[] = [];
     const labels: number[] = [];
     const indices: number[] = [];
-    const read = (n: number) => backend.f32.subarray(plan.logits / 4, plan.logits / 4 + n * classes);
     for await (const { images, labels: truth, indices: which, size } of batches) {
       backend.f32.set(images, plan.input / 4);
-      runWidths(plan, columns, size, () => read(size), truth, classes);
+      runWidths(plan, columns, truth);
       for (const [i, route] of drawn.entries()) {
         plan.run(size, route);
-        drawnColumns[i]!.add(read(size), truth, classes);
+        drawnColumns[i]!.add(plan.readLogits(size), truth);
       }
-      gate?.run(size, () => read(size), truth);
+      gate?.run(truth);
       if (routed !== undefined) {
-        const taken = routed.run(size, () => read(size), truth);
+        const taken = routed.run(truth);
         if (several) {
           const dealt = [...taken];
           new Philox(labels.length, "blind routes").shuffle(dealt);
           plan.runRoutes(dealt);
-          blind.add(read(size), truth, classes);
+          blind.add(plan.readLogits(size), truth);
           blindRoutes.push(...dealt);
         }
       }

@@ -4,8 +4,7 @@
  */
 
 import { DataError, ShapeError, UsageError } from "../errors.js";
-import type { Routing } from "../io/model-file.js";
-import type { Cascade } from "./cascade.js";
+import type { Cascade, Routing } from "../io/model-file.js";
 
 /** One numbered width, run over every sample. */
 export interface WidthPredictions {
@@ -31,7 +30,7 @@ export interface DynamicPredictions {
   correct: Uint8Array;
   /** How easy the sample is found, in any unit. */
   easyScore: Float32Array;
-  /** Width numbers that the gate chooses among. */
+  /** Width numbers that are chosen among, ascending. */
   candidates: number[];
   /** With several gates: the same routes dealt out to the samples blindly, without the gates' cost. */
   blind?: { madds: Float64Array; correct: Uint8Array };
@@ -57,10 +56,8 @@ export interface Predictions {
   gate?: DynamicPredictions;
   /** Random routes, where the network has several gates. */
   routes?: RoutePredictions[];
-  /** What held-out images chose, where `dynamic` is by the gate. */
-  cascade?: Cascade | undefined;
-  /** What a cascade spends on a sample that ends at each width; the first is the slimmest's alone. */
-  cascadeMadds: readonly number[];
+  /** Where `dynamic` is by the gate: what held-out images chose, and what it spends on a sample that ends at each of its candidates. */
+  cascade?: (Cascade & { madds: readonly number[] }) | undefined;
 }
 
 /** Refuses data that would make the table lie: lengths, order, labels and correctness must agree. */
@@ -68,14 +65,20 @@ export function checkPredictions(p: Predictions): void {
   const classes = p.classNames.length;
   checkWidths("widths", p.labels, p.widths, classes);
   const n = p.labels.length;
-  checkLength("cascadeMadds", p.cascadeMadds, p.widths.length, "a width");
-  for (const madds of p.cascadeMadds) checkMadds("cascadeMadds", madds);
   if (p.largest !== undefined) {
     checkLength("largest.correct", p.largest.correct, n);
     checkMadds("largest.madds", p.largest.madds);
   }
   if (p.dynamic !== undefined) checkDynamic(p.dynamic, p.widths, n);
   if (p.gate !== undefined) checkDynamic(p.gate, p.widths, n);
+  if (p.cascade !== undefined && p.dynamic !== undefined) {
+    checkLength("cascade.madds", p.cascade.madds, p.dynamic.candidates.length, "a candidate");
+    for (const madds of p.cascade.madds) checkMadds("cascade.madds", madds);
+    if (!p.dynamic.candidates.includes(p.cascade.wider)) {
+      const among = p.dynamic.candidates.join(", ");
+      throw new UsageError(`cascade.wider: expected one of the candidates ${among}, got ${p.cascade.wider}.`);
+    }
+  }
 }
 
 function checkWidths(name: string, labels: Int32Array, widths: WidthPredictions[], classes: number): void {

@@ -56,7 +56,7 @@ export function sentences(e: Evaluation): string[] {
         ? "Dynamic lies below the envelope: it recovers nothing of the gap to the widest."
         : `Dynamic recovers ${percent(d.gapRecovered)} of the gap between the envelope and the widest.`,
   );
-  const judges = Object.entries({ "the gate": d.auc.gate, "its confidence": d.auc.confidence })
+  const judges = Object.entries({ "the gate": d.auc.gate, [`width ${candidates[0]}'s confidence`]: d.auc.confidence })
     .filter(([, auc]) => auc !== undefined)
     .map(([judge, auc]) => `${judge} ${auc === null ? "n/a" : auc!.toFixed(3)}`);
   found.push(`AUC on easy (width ${candidates[0]} is right) against hard: ${judges.join(", ")} (0.5 is blind).`);

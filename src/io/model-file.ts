@@ -35,10 +35,11 @@ export interface CascadePoint extends Outcome {
   threshold: number;
 }
 
+/** What a cascade is. */
+export type Cascade = Pick<CascadePoint, "wider" | "threshold">;
+
 /** How widths are chosen. */
-export type Routing =
-  | ({ by: "gate" } & Pick<CalibrationPoint, "lambda">)
-  | ({ by: "cascade" } & Pick<CascadePoint, "wider" | "threshold">);
+export type Routing = ({ by: "gate" } & Pick<CalibrationPoint, "lambda">) | ({ by: "cascade" } & Cascade);
 
 export interface TrainingState {
   stage: string;

@@ -122,6 +122,8 @@ export function checkSpec(spec: ModelSpec): void {
     }
     checkBottleneck(stage, i, spec.residual);
   });
+  const act = spec.gate?.act ?? "none";
+  if (act !== "none" && act !== "sigmoid") throw new UsageError(`gate.act: expected none or sigmoid, got ${act}`);
   const candidates = spec.candidates ?? [0];
   if (
     candidates.length === 0 ||

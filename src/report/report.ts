@@ -39,7 +39,7 @@ export interface ReportData {
   epochs: Epoch[];
   evaluation?: Evaluation;
   benchmark?: Benchmark;
-  /** As the gate scored them. */
+  /** As what chooses the width found them. */
   examples?: { easiest: Example[]; hardest: Example[] };
 }
 
@@ -195,7 +195,7 @@ function examplesSection({ easiest, hardest }: NonNullable<ReportData["examples"
     examples.length === 0
       ? `<h3>${title}</h3><p>None.</p>`
       : `<h3>${title}</h3><ul class="sheet">${examples.map((example) => exampleItem(example, widths)).join("")}</ul>`;
-  return section("Examples", sheet("Easiest for the gate", easiest) + sheet("Hardest for the gate", hardest));
+  return section("Examples", sheet("Found easiest", easiest) + sheet("Found hardest", hardest));
 }
 
 function exampleItem({ dataUrl, label, predicted, width }: Example, widths: number[]): string {

@@ -1,10 +1,10 @@
 /** `calibrate`: measures a model's budget table on labelled images, and how long this device takes. */
 import type { Backend } from "../backend/backend.js";
-import { cascadeCosts, madds } from "../cost/madds.js";
+import { candidateCosts } from "../cost/madds.js";
 import { deviceLatency } from "../engine/latency.js";
 import { Plan } from "../engine/plan.js";
 import { UsageError } from "../errors.js";
-import { measureCalibration, rivalOf } from "../evaluate/calibrate.js";
+import { measureCalibration, otherRouting } from "../evaluate/calibrate.js";
 import { writeFileAtomic } from "../io/files-node.js";
 import { type CalibrationPoint, type CascadePoint, encodeModel, type Routing, routingOf } from "../io/model-file.js";
 import { modelPath } from "../io/model-file-node.js";
@@ -55,13 +55,14 @@ export async function calibrate(model: string, options: CalibrateOptions): Promi
     const candidates = net.gates.length === 1 ? timed(backend, net, span, by) : [];
     const { calibration, cascades, images } = await measureCalibration(backend, net, span, loader.inOrder(), {
       batch: loader.batchSize,
+      routing: own,
       onProgress: (images) => options.onProgress?.(images, loader.dataset.length),
     });
     const tables = { calibration, cascades };
-    const other = rivalOf(tables, own, by);
-    await writeFileAtomic(output, encodeModel({ ...file, ...tables, ...(other && { routing: other }) }));
+    const routing = by === own.by ? own : otherRouting(tables, own)!; // its own point is in its table
+    await writeFileAtomic(output, encodeModel({ ...file, ...tables, ...(by !== own.by && { routing }) }));
     const table = by === "gate" ? calibration : cascades;
-    return { model: output, images, routing: other ?? own, table, candidates };
+    return { model: output, images, routing, table, candidates };
   });
 }
 
@@ -71,6 +72,6 @@ function timed(backend: Backend, net: Supernet, span: number, by: Routing["by"])
   const plan = new Plan(backend, net, span, { batch: 1, slots: candidates });
   const latency = deviceLatency(backend, net, plan, by, { fresh: true });
   plan.dispose();
-  const costs = by === "cascade" ? cascadeCosts(net) : candidates.map((width) => madds(net, width, true));
+  const costs = candidateCosts(net, by);
   return candidates.map((width, k) => ({ width, madds: costs[k]!, ms: latency[k]! }));
 }

@@ -1,14 +1,15 @@
 /** The end of a run: the budget table, the honest evaluation on the validation images, the model file and the report. */
 import { join } from "node:path";
 import { encode as encodePng } from "fast-png";
-import { cascadeCosts, madds } from "../cost/madds.js";
+import { madds } from "../cost/madds.js";
 import type { Dataset } from "../data/dataset.js";
 import { benchmark } from "../evaluate/benchmark.js";
-import { measureCalibration, rivalOf, routingWithin, type Tables } from "../evaluate/calibrate.js";
-import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
-import { type Measured, measure } from "../evaluate/measure.js";
+import { measureCalibration, routingWithin, type Tables } from "../evaluate/calibrate.js";
+import type { Evaluation } from "../evaluate/evaluate.js";
+import type { Measured } from "../evaluate/measure.js";
+import { evaluateModel } from "../evaluate/model.js";
 import { writeFileAtomic } from "../io/files-node.js";
-import type { ModelFile } from "../io/model-file.js";
+import type { ModelFile, Routing } from "../io/model-file.js";
 import { type Example, type ReportData, renderReport } from "../report/report.js";
 import { modelFile } from "./checkpoint.js";
 import { spending } from "./config.js";
@@ -31,9 +32,8 @@ const SHEET = 24;
 /** `lambda`: with which the gate is to choose; null where none was trained. */
 export async function finish(session: Session, progress: Progress, lambda: number | null): Promise<Finished> {
   const { config, net, learner, data, folder, about, gated } = session;
-  const tables: Choice = lambda === null ? {} : await choiceOf(session, lambda);
-  const evaluation = await evaluateSession(session, tables);
-  const results = evaluation.result;
+  const choice: Choice = lambda === null ? {} : await choiceOf(session, lambda);
+  const { evaluation: results, measured } = await evaluateSession(session, choice);
   await folder.save(
     "best",
     modelFile(learner, about, {
@@ -41,15 +41,15 @@ export async function finish(session: Session, progress: Progress, lambda: numbe
       candidates: gated ? [...net.gates[0]!.candidates] : [],
       calibrated: calibratedSlots(net, config.compat),
       results,
-      ...tables,
+      ...choice,
     }),
   );
   const report = join(folder.path, "report.html");
-  const examples = gated ? await exampleSheet(evaluation.measured, data.val.dataset, about.classes) : undefined;
+  const examples = gated ? await exampleSheet(measured, data.val.dataset, about.classes) : undefined;
   const time = benchmark(session.backend, net, learner.student, {
     rounds: ROUNDS,
     dynamic: gated,
-    model: tables,
+    model: choice,
     onProgress: (done, total) => session.emit({ type: "phase", name: "benchmark", done, total }),
   });
   const page = renderReport({
@@ -95,43 +95,31 @@ type Choice = Tables & Pick<ModelFile, "routing">;
 async function choiceOf(session: Session, lambda: number): Promise<Choice> {
   const { backend, config, net, learner, data } = session;
   const { heldOut } = data;
-  const options = { batch: heldOut.batchSize };
-  const { calibration, cascades } = await measureCalibration(backend, net, learner.student, heldOut.inOrder(), options);
-  if (config.gate.routing === "gate") return { routing: { by: "gate", lambda }, calibration, cascades };
+  const gate: Routing = { by: "gate", lambda };
+  const { calibration, cascades } = await measureCalibration(backend, net, learner.student, heldOut.inOrder(), {
+    batch: heldOut.batchSize,
+    routing: gate,
+  });
+  // From images that the weights have fitted no threshold can be told: nearly all of them look sure.
+  if (config.gate.routing === "gate") return { routing: gate, calibration, ...(data.unseen && { cascades }) };
   const widest = madds(net, net.gates[0]!.candidates.at(-1)!, true);
   const routing = routingWithin({ cascades }, "cascade", spending(widest, config.gate))!;
   return { routing, calibration, cascades };
 }
 
-async function evaluateSession(session: Session, tables: Choice): Promise<{ result: Evaluation; measured: Measured }> {
+function evaluateSession(session: Session, choice: Choice): ReturnType<typeof evaluateModel> {
   const { backend, net, learner, data, about, config } = session;
-  const largest = !net.largestIsNumbered && config.compat !== "published";
   const total = data.val.dataset.length;
-  const measured = await measure(backend, net, learner.student, data.val.inOrder(), {
+  return evaluateModel(backend, net, learner.student, data.val.inOrder(), {
     batch: data.val.batchSize,
-    routing: tables.routing,
-    gateLambda: tables.routing && rivalOf(tables, tables.routing, "gate")?.lambda,
-    largest,
+    classNames: about.classes,
+    choice,
+    largest: !net.largestIsNumbered && config.compat !== "published",
     onProgress: (done) => session.emit({ type: "phase", name: "validate", done, total }),
   });
-  const { labels, widths, largest: top, dynamic, gate } = measured;
-  const result = evaluate({
-    labels,
-    classNames: about.classes,
-    widths,
-    ...(top === undefined ? {} : { largest: top }),
-    ...(dynamic === undefined ? {} : { dynamic }),
-    ...(gate === undefined ? {} : { gate }),
-    cascade: tables.routing && rivalOf(tables, tables.routing, "cascade"),
-    cascadeMadds: cascadeCosts(
-      net,
-      widths.map(({ width }) => width),
-    ),
-  });
-  return { result, measured };
 }
 
-/** The images that the gate found easiest and hardest. */
+/** The images found easiest and hardest by what chooses the width. */
 async function exampleSheet(
   measured: Measured,
   dataset: Dataset,

@@ -1,7 +1,7 @@
 /**
  * Stage II's losses on the gate's outputs, for one batch, in double. Either the paper's three (DS-Net, 3.3): the task (here as exact
  * expectation over the candidates), the cost in MAdds, and sandwich gate sparsification (SGS). Or, ours, how well the gate foretells
- * the probability that each candidate gives the true class; the cost then enters at the choice alone (engine/budget.ts).
+ * the probability that each candidate gives the true class; the cost then enters at the choice alone (cost/bias.ts).
  */
 import type { GateConfig } from "./config.js";
 

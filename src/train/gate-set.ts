@@ -48,7 +48,7 @@ export async function gateSet(
         const at = losses.length;
         candidates.forEach((slot, k) => {
           plan.run(size, slot);
-          const logits = backend.f32.subarray(plan.logits / 4, plan.logits / 4 + size * classes);
+          const logits = plan.readLogits(size);
           for (let i = 0; i < size; i++) {
             const row = logits.subarray(i * classes, (i + 1) * classes);
             const top = row.reduce((a, b) => Math.max(a, b));

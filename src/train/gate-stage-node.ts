@@ -50,17 +50,17 @@ async function cachedStage(session: Session, progress: Progress): Promise<number
     progress.step += Math.ceil(set.images / config.batch_size);
     writeHead(session, layers);
     const seconds = (performance.now() - started) / 1000;
-    await endEpoch(session, progress, losses, pointOf(layers, set, costs, config.gate), set.images, seconds);
+    await endEpoch(session, progress, losses, standing(layers, set, costs, config.gate), set.images, seconds);
     if (session.signal?.aborted) return null;
   }
-  const { lambda } = pointOf(layers, set, costs, config.gate);
+  const { lambda } = standing(layers, set, costs, config.gate);
   fold(layers[0]!, standard);
   writeHead(session, layers);
   return lambda;
 }
 
 /** How the gate does on the images as they are, at the λ whose choices, not only the choices' expectation, keep to the target. */
-function pointOf(
+function standing(
   layers: readonly HeadLayer[],
   set: GateSet,
   costs: readonly number[],

@@ -85,7 +85,7 @@ function fromSame(path: string, tensors: Tensors, source: Supernet, net: Superne
   return {
     facts: [
       `all weights of ${path}`,
-      ...(gate ? [] : ["a new gate: it has other candidates"]),
+      ...(gate ? [] : ["a new gate: it is of another kind or has other candidates"]),
       ...classifierFacts(net, classifier),
     ],
     fill: (backend, span) => inherit(backend, net, span, tensors, { classifier, gate }),

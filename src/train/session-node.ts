@@ -150,6 +150,16 @@ function checkGate(net: Supernet, { model, gate }: TrainConfig): void {
   if (gate.routing === "cascade" && net.gates.length !== 1) {
     throw new UsageError(`gate.routing "cascade" needs a network with one gate, ${model} has ${net.gates.length}`);
   }
+  if (gate.routing === "cascade" && gate.holdout === 0) {
+    throw new UsageError(
+      'gate.routing "cascade" needs images that stage I has not seen: set gate.holdout above 0, or gate.routing to "gate"',
+    );
+  }
+  if (gate.method === "probability" && gate.sgs !== "none") {
+    throw new UsageError(
+      `gate.sgs: expected none with gate.method "probability", which has no such loss; got ${gate.sgs}`,
+    );
+  }
   if (gate.target_madds === null) return;
   const { candidates } = net.gates[0]!;
   const least = madds(net, candidates[0]!, true);

@@ -92,13 +92,13 @@ export class Stage2Gumbel {
 
   /** SGS target of each image: 0, the last candidate, or −1 for none. Judged by the frozen network, without noise. */
   #easy(batch: Batch): Int32Array {
-    const { backend, net } = this.#learner;
+    const { net } = this.#learner;
     const { candidates } = net.gates[0]!;
     const last = candidates.length - 1;
     const ends = [candidates[0]!, candidates[last]!];
     const correct = ends.map((slot) => {
       this.#plan.run(batch.size, slot);
-      const logits = backend.f32.subarray(this.#plan.logits / 4, this.#plan.logits / 4 + batch.size * net.spec.classes);
+      const logits = this.#plan.readLogits(batch.size);
       return rightRows(logits, batch.labels);
     });
     return Int32Array.from(batch.labels, (_, i) => {
@@ -183,7 +183,7 @@ export function checkGumbel(net: Supernet): void {
     if (kind !== "gn" || widths.length === 1 || cut === undefined) continue;
     throw new UsageError(
       `gate.method "gumbel" with group norm needs widths that are multiples of ${GROUP_CHANNELS}; ` +
-        `${name} has ${channelsAt(widths, cut)} channels at width ${cut}. Use batch norm, or "expectation"`,
+        `${name} has ${channelsAt(widths, cut)} channels at width ${cut}. Use batch norm, or "probability"`,
     );
   }
 }

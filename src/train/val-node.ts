@@ -1,9 +1,8 @@
 /** `val`: the honest table of a trained model on labelled images. */
-import { cascadeCosts } from "../cost/madds.js";
 import { UsageError } from "../errors.js";
-import { rivalOf } from "../evaluate/calibrate.js";
-import { type Evaluation, evaluate } from "../evaluate/evaluate.js";
-import { type Measured, measure } from "../evaluate/measure.js";
+import type { Evaluation } from "../evaluate/evaluate.js";
+import type { Measured } from "../evaluate/measure.js";
+import { evaluateModel } from "../evaluate/model.js";
 import { routingOf } from "../io/model-file.js";
 import { type LabelledOptions, withLabelled } from "./labelled-node.js";
 
@@ -34,29 +33,13 @@ export async function measureModel(
       );
     }
     const routing = file.candidates.length > 0 ? routingOf(file) : undefined;
-    const measured = await measure(backend, net, span, loader.inOrder(), {
+    return evaluateModel(backend, net, span, loader.inOrder(), {
       batch: loader.batchSize,
-      routing,
-      gateLambda: routing && rivalOf(file, routing, "gate")?.lambda,
+      classNames: file.classes,
+      choice: { ...file, routing },
       largest: !net.largestIsNumbered && (file.calibrated ?? []).includes("largest"),
       routes,
       onProgress: (images) => options.onProgress?.(images, loader.dataset.length),
     });
-    const { labels, widths, largest, dynamic, gate, routes: drawn } = measured;
-    const evaluation = evaluate({
-      labels,
-      classNames: file.classes,
-      widths,
-      ...(largest === undefined ? {} : { largest }),
-      ...(dynamic === undefined ? {} : { dynamic }),
-      ...(gate === undefined ? {} : { gate }),
-      ...(drawn === undefined ? {} : { routes: drawn }),
-      cascade: routing && rivalOf(file, routing, "cascade"),
-      cascadeMadds: cascadeCosts(
-        net,
-        widths.map(({ width }) => width),
-      ),
-    });
-    return { evaluation, measured };
   });
 }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, describe, it } from "node:test";
 import { openBackend } from "../../src/backend/open.js";
-import { cascadeCosts, madds, maddsBeforeGate } from "../../src/cost/madds.js";
+import { candidateCosts, madds, maddsBeforeGate } from "../../src/cost/madds.js";
 import { confidenceOf } from "../../src/engine/confidence.js";
 import { load } from "../../src/engine/load.js";
 import { Plan } from "../../src/engine/plan.js";
@@ -10,7 +10,7 @@ import { measureCalibration, routingWithin } from "../../src/evaluate/calibrate.
 import { encodeModel, type ModelFile } from "../../src/io/model-file.js";
 import { build } from "../../src/models/build.js";
 import { modelSpec } from "../../src/models/registry.js";
-import { gateCount } from "../../src/models/spec.js";
+import { gateCount, type ModelSpec } from "../../src/models/spec.js";
 import { Philox } from "../../src/random/philox.js";
 import { sampleModel, stripes } from "../support/model.js";
 import { gateWithin, randomImages, randomSpan, smallSpecs } from "../support/networks.js";
@@ -22,11 +22,17 @@ after(() => {
 
 const N = 12;
 /** Each image of another brightness. */
-const imagesOf = (spec: (typeof smallSpecs)[number], seed: number) => {
+const imagesOf = (spec: ModelSpec, seed: number) => {
   const images = randomImages(spec, N, seed);
   return images.map((value, i) => value * (1 + Math.floor((i * N) / images.length)));
 };
-const specs = [...smallSpecs, gateWithin, modelSpec("ds_mbnet_28")].filter((spec) => gateCount(spec) === 1);
+/** With so large activations before the gate that a plan takes images one after the other up to it. */
+const large: ModelSpec = {
+  ...modelSpec("ds_mbnet_32"),
+  description: "large images",
+  input: { height: 64, width: 64, channels: 3 },
+};
+const specs = [...smallSpecs, gateWithin, modelSpec("ds_mbnet_28"), large].filter((spec) => gateCount(spec) === 1);
 
 describe("a cascade in a plan", () => {
   for (const backend of backends) {
@@ -96,9 +102,21 @@ describe("a cascade in a plan", () => {
     plan.dispose();
   });
 
+  it("needs a network with one gate", () => {
+    const [backend] = backends;
+    const net = build(modelSpec("ds_resnet"));
+    const span = randomSpan(backend!, net, 1);
+    const plan = new Plan(backend!, net, span, { batch: 1 });
+    assert.throws(
+      () => plan.runCascade(1, { wider: 3, threshold: 0.5 }),
+      /a cascade needs a network with one gate, this one has 7/,
+    );
+    plan.dispose();
+  });
+
   it("costs the slimmest width and, of the wider one, what lies behind the gate", () => {
     const net = build(modelSpec("ds_mbnet_32"));
-    const costs = cascadeCosts(net);
+    const costs = candidateCosts(net, "cascade");
     assert.equal(costs[0], madds(net, 0, true));
     for (let k = 1; k < net.widths; k++) {
       assert.equal(costs[k], madds(net, 0, true) + madds(net, k, true) - maddsBeforeGate(net));
@@ -110,7 +128,6 @@ describe("a cascade in a plan", () => {
 describe("a model that chooses by a cascade", async () => {
   const sample = await sampleModel();
   const images = stripes(64);
-  /** The sample with a table made of its own answers and labels by chance. */
   const point = (wider: number, threshold: number, madds: number, unsure: number) => ({
     wider,
     threshold,
@@ -118,7 +135,8 @@ describe("a model that chooses by a cascade", async () => {
     accuracy: 0.5,
     shares: [1 - unsure, ...[1, 2, 3, 4, 5].map((k) => (k === wider ? unsure : 0))],
   });
-  const costs = cascadeCosts(build(modelSpec("ds_mbnet_28")));
+  const costs = candidateCosts(build(modelSpec("ds_mbnet_28")), "cascade");
+  /** The sample with a table of three cascades: all go on at width 5, all at 3, none. */
   const file: ModelFile = {
     ...sample,
     routing: { by: "cascade", wider: 3, threshold: 1 },
@@ -178,7 +196,7 @@ describe("a cascade's table", () => {
     }
     const tables = await measureCalibration(backend!, net, span, batches(), { batch: n });
     const points = tables.cascades!;
-    const costs = cascadeCosts(net);
+    const costs = candidateCosts(net, "cascade");
     assert.ok(points.length > 2, `${points.length} points`);
     const plan = new Plan(backend!, net, span, { batch: n });
     backend!.f32.set(pixels, plan.input / 4);

@@ -215,7 +215,7 @@ describe("budget", () => {
   it("needs the gate and a table", async () => {
     await withNetwork(async (network) => {
       const asked = network.classify(stripes(1), { width: 2, budget: { madds: 1e9 } });
-      await assert.rejects(asked, { code: "ERR_USAGE", message: /a budget needs the gate/ });
+      await assert.rejects(asked, { code: "ERR_USAGE", message: /a budget chooses the width itself/ });
     });
     const network = await load(encodeModel(without("calibration")));
     await assert.rejects(network.classify(stripes(1), { budget: { madds: 1e9 } }), {
@@ -262,7 +262,7 @@ describe("budget", () => {
       [1, 2, 4].map((width) => table.within({ width }).lambda),
       [2, 2, -1],
     );
-    const message = "budget: width 3 cannot be reached; the gate chooses among 1, 2, 4";
+    const message = "budget: width 3 cannot be reached; this model chooses among 1, 2, 4";
     assert.throws(() => table.within({ width: 3 }), { code: "ERR_USAGE", message });
   });
 

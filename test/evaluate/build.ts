@@ -18,7 +18,6 @@ export function build(cases: WidthCase[], more: Partial<Predictions> = {}, class
     labels,
     classNames: Array.from({ length: classes }, (_, c) => `class ${c}`),
     widths: cases.map((each, width) => buildWidth(width, each, labels, classes)),
-    cascadeMadds: cases.map(({ madds }, width) => (width === 0 ? madds : cases[0]!.madds + madds)),
     ...more,
   };
 }

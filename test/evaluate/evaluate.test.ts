@@ -209,8 +209,14 @@ describe("evaluate", () => {
 });
 
 describe("confidence cascade", () => {
-  const outcomes = ({ widths, cascadeMadds }: Predictions) => {
-    return { widths, confidence: widths[0]!.confidence, madds: cascadeMadds };
+  /** A wider width is run in full. */
+  const outcomes = ({ widths }: Predictions) => ({
+    widths,
+    confidence: widths[0]!.confidence,
+    madds: widths.map(({ madds }, k) => (k === 0 ? madds : widths[0]!.madds + madds)),
+  });
+  const chosen = (p: Predictions, budget: number) => {
+    return { ...chooseCascade(outcomes(p), budget), madds: outcomes(p).madds };
   };
   const slim = {
     madds: 10,
@@ -226,13 +232,13 @@ describe("confidence cascade", () => {
     const cascade = row(evaluate(p), "cascade");
     assert.equal(cascade.madds, null);
     assert.equal(cascade.accuracy, null);
-    assert.match(cascade.note, /n\/a: no held-out/);
+    assert.match(cascade.note, /n\/a: no table of cascades/);
   });
 
   it("pays what an image costs that goes on, and stays within dynamic's mean MAdds on the held-out images", () => {
     const p = build(three);
     p.dynamic = route(p, [0, 0, 0, 0, 0, 2, 2, 2, 2, 2], 2); // mean 22
-    p.cascade = chooseCascade(outcomes(p), 22);
+    p.cascade = chosen(p, 22);
     const cascade = row(evaluate(p), "cascade");
     close(cascade.accuracy, 0.7); // the four least sure run again at width 2: 10 + 0.4·30 = 22
     close(cascade.madds, 22);
@@ -243,21 +249,47 @@ describe("confidence cascade", () => {
     const p = build(three);
     p.dynamic = route(p, new Array(10).fill(2)); // a budget of 30
     const elsewhere = bits("1111111111"); // there, going on never helps
-    p.cascade = chooseCascade(
-      outcomes(build([{ ...slim, correct: elsewhere }, { madds: 20, correct: elsewhere }, wide])),
-      30,
-    );
+    p.cascade = chosen(build([{ ...slim, correct: elsewhere }, { madds: 20, correct: elsewhere }, wide]), 30);
     const cascade = row(evaluate(p), "cascade");
     close(cascade.accuracy, 0.3);
     close(cascade.madds, 10);
     assert.match(cascade.note, /width 0 alone/);
   });
 
+  it("is of the candidates alone, whose slimmest need not be width 0", () => {
+    const sure = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
+    const p = build([slim, { madds: 20, correct: bits("0001111111"), confidence: sure }, wide]);
+    p.dynamic = { ...route(p, new Array(10).fill(1)), candidates: [1, 2] };
+    p.cascade = { wider: 2, threshold: 0.35, madds: [20, 45] };
+    const cascade = row(evaluate(p), "cascade");
+    close(cascade.accuracy, 1);
+    close(cascade.madds, 0.7 * 20 + 0.3 * 45);
+    assert.match(cascade.note, /^width 1, then 2 below confidence 0\.350: 30\.0 % of the images$/);
+    p.cascade.wider = 0;
+    assert.throws(() => evaluate(p), /cascade\.wider: expected one of the candidates 1, 2, got 0/);
+  });
+
+  it("may be what chooses: the gate is then what it is compared with", () => {
+    const p = build(three);
+    const routing = { by: "cascade", wider: 2, threshold: 0.45 } as const;
+    const choice = slim.confidence.map((c) => (c < 0.45 ? 2 : 0));
+    p.dynamic = { ...route(p, choice), routing, easyScore: Float32Array.from(slim.confidence) };
+    assert.match(row(evaluate(p), "gate").note, /n\/a: no table to set its λ by/);
+    p.gate = route(p, [0, 0, 0, 1, 1, 2, 2, 2, 2, 2], 1);
+    const found = evaluate(p);
+    assert.match(row(found, "dynamic").note, /^width 0, then 2 below confidence 0\.450: 40\.0 % of the images$/);
+    assert.equal(found.rows.filter(({ kind }) => kind === "cascade").length, 0);
+    close(row(found, "gate").madds, (3 * 10 + 2 * 20 + 5 * 30) / 10 + 1);
+    close(row(found, "gate").accuracy, 1);
+    close(found.dynamic!.auc.confidence, 1); // the right ones are the three most confident
+    assert.ok(found.dynamic!.auc.gate !== undefined);
+  });
+
   it("does not part samples of equal confidence", () => {
     const tied = [{ ...slim, confidence: new Array(10).fill(0.5) }, wide];
     const p = build(tied);
     p.dynamic = route(p, new Array(10).fill(1)); // 30 would pay for six reruns
-    p.cascade = chooseCascade(outcomes(p), 30);
+    p.cascade = chosen(p, 30);
     close(row(evaluate(p), "cascade").madds, 10);
   });
 
@@ -276,7 +308,7 @@ describe("confidence cascade", () => {
               confidence: samples.map(([, level]) => level / 8),
             })),
           );
-          p.cascade = chooseCascade(outcomes(p), budget);
+          p.cascade = chosen(p, budget);
           p.dynamic = { ...route(p, new Array(n).fill(0)), madds: new Float64Array(n).fill(budget) };
           /** Every cascade that goes on at this width: threshold, cost, accuracy. */
           const cascades = (wider: WidthPredictions) =>

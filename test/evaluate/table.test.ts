@@ -26,7 +26,7 @@ describe("formatEvaluation", () => {
     ]);
     assert.match(lines[5]!, /^static envelope +17\.38 +70\.4 +66\.32 {2}59 % width 0, 41 % width 1, at random$/);
     assert.match(lines[6]!, /^random routing +17\.28 /);
-    assert.match(lines[7]!, /^confidence cascade +n\/a +n\/a +n\/a {2}n\/a: no held-out images/);
+    assert.match(lines[7]!, /^confidence cascade +n\/a +n\/a +n\/a {2}n\/a: no table of cascades/);
     assert.match(lines[8]!, /^oracle /);
     assert.equal(lines[9], "");
   });

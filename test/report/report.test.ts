@@ -26,7 +26,7 @@ function evaluation(classNames = ["cat", "dog"]) {
     classNames.length,
   );
   p.largest = { madds: 60e6, correct: bits("1111111111") };
-  p.cascade = { wider: 2, threshold: 0.6 };
+  p.cascade = { wider: 2, threshold: 0.6, madds: [10e6, 30e6, 40e6] };
   p.dynamic = route(p, [0, 0, 0, 0, 1, 2, 2, 2, 2, 0], 1e5);
   return evaluate(p);
 }

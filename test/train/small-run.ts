@@ -41,7 +41,14 @@ export function smallConfig(data: string, output: string, method: Method): Train
     warmup_epochs: 0,
     recalibration_batches: 5,
     recovery_interval: 3,
-    gate: { ...config.gate, method, routing: "gate", sgs: "try_best", epochs: 2, holdout: 0.25 },
+    gate: {
+      ...config.gate,
+      method,
+      routing: "gate",
+      sgs: method === "probability" ? "none" : "try_best",
+      epochs: 2,
+      holdout: 0.25,
+    },
   };
 }
 

@@ -111,7 +111,13 @@ const table = v.strictObject({
   residual: v.boolean(),
   classes: whole,
   candidates: v.optional(v.nullable(v.array(v.number())), null),
-  gate: v.optional(v.strictObject({ hidden: v.pipe(v.number(), v.integer(), v.minValue(0)), bias: v.boolean() })),
+  gate: v.optional(
+    v.strictObject({
+      hidden: v.pipe(v.number(), v.integer(), v.minValue(0)),
+      bias: v.boolean(),
+      act: v.optional(v.picklist(["none", "sigmoid"])),
+    }),
+  ),
 });
 
 async function readSpec(path: string): Promise<ModelSpec> {
