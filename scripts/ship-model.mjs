@@ -37,7 +37,7 @@ try {
 
 async function ship() {
   const exact = withoutTraining(await readModelFile(source));
-  if (exact.candidates.length === 0 || exact.calibration === undefined) {
+  if (exact.candidates.length === 0 || exact.calibration === undefined || exact.cascades === undefined) {
     throw new Error(`${source}: expected the model of a finished run, with a gate and its budgets`);
   }
   const { labels = exact.classes } = DATA[name];

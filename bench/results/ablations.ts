@@ -1,5 +1,8 @@
 /** What the ablations compare: settings of a recipe, and the runs that this takes. */
 import { leaves } from "../../src/cli/schema.js";
+import { madds } from "../../src/cost/madds.js";
+import { build } from "../../src/models/build.js";
+import { modelSpec } from "../../src/models/registry.js";
 import type { TrainConfig } from "../../src/train/config.js";
 import { settingAt } from "./record.js";
 
@@ -19,12 +22,15 @@ const ablationOf =
   (key: string, title: string, variants: Variants): Ablation => ({ key, title, gateOnly, variants });
 const [stage1, stage2] = [ablationOf(false), ablationOf(true)];
 
+/** A third of the reduced recipe's widest. */
+const SPENT = Math.round(madds(build(modelSpec("ds_mbnet_32")), 5, true) / 3);
+
 /** All gates are to spend what one that learns probabilities does: a third of the widest's MAdds. */
 const paperLosses = (method: TrainConfig["gate"]["method"], sgs: TrainConfig["gate"]["sgs"]) => ({
   "gate.method": method,
   "gate.sgs": sgs,
   "gate.weight_decay": "0",
-  "gate.target_madds": "11400000",
+  "gate.target_madds": String(SPENT),
 });
 
 export const ABLATIONS: readonly Ablation[] = [

@@ -101,7 +101,7 @@ function ablationSection(record: Record, recipe: TrainConfig, files: Map<string,
     );
   const parts = [
     "## Ablations\n",
-    `Each variant differs from the recipe in one thing. Mean ± standard deviation over seeds. *Unused*: training images that neither stage saw, by which defaults are chosen; *validation*: for this table alone. Differences are in points. *Minus the recipe*: the mean over seeds of the difference from the recipe's own run, with its 95 % interval (Student's t); in bold where that excludes 0, else these seeds do not decide it.\n`,
+    `Each variant differs from the recipe in what its name says. Mean ± standard deviation over seeds. *Unused*: training images that neither stage saw, by which defaults are chosen; *validation*: for this table alone. Differences are in points. *Minus the recipe*: the mean over seeds of the difference from the recipe's own run, with its 95 % interval (Student's t); in bold where that excludes 0, else these seeds do not decide it.\n`,
   ];
   const marks: Parameters<typeof ablationPlot>[0] = [];
   for (const ablation of ABLATIONS) {

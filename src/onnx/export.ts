@@ -4,7 +4,7 @@
  * One width: any N. Dynamic: N = 1 and a second output `route`, the width that each gate chose or that a cascade ended at. ONNX has no convolution of
  * a width that is known at run time alone. So behind a gate there is an `If` over whole segments, one for each width to choose
  * (for several gates, one for each pair of what may come and what is chosen), with copies of the weights: the file grows with
- * their number.
+ * their number. A cascade has two: the slimmest, which runs always, and in an `If` the one that goes on.
  */
 import { costBias } from "../cost/bias.js";
 import { gateCosts } from "../cost/madds.js";
@@ -74,7 +74,7 @@ type WalkSegment = (steps: readonly Step[], graph: Graph, from: Walk<Activations
 
 /** The whole network for one image, with the choices in it. */
 function routed(file: ModelFile, net: Supernet, graph: Graph, image: Activations): Outputs {
-  for (const slot of file.candidates) checkCalibrated(slot, file.calibrated);
+  for (const slot of widthsOf(file)) checkCalibrated(slot, file.calibrated);
   const tensors = selectTensors(file.tensors, "parameters");
   checkTensors(new Map(net.layout.params.map((p) => [p.name, p.fileShape])), tensors);
   // Weights of a width lie in its branch: onnxruntime prepares only what is in the graph that reads it, which makes 1.5 times
@@ -183,8 +183,16 @@ function renamed({ walk, scores }: Arrival, [x, score, input]: readonly Value[])
   };
 }
 
+/** The widths that may be chosen, ascending: of a cascade two, or one where none goes on. */
+function widthsOf(file: ModelFile): number[] {
+  const { candidates } = file;
+  const routing = routingOf(file);
+  return routing.by === "gate" ? candidates : candidates.filter((k) => k === candidates[0] || k === routing.wider);
+}
+
 /** What a user of the file must know and ONNX has no place for. Numbers and lists are JSON. */
-function metadataOf({ model, classes, preprocessing, candidates }: ModelFile): Map<string, string> {
+function metadataOf(file: ModelFile): Map<string, string> {
+  const { model, classes, preprocessing } = file;
   const { height, width, channels, mean, std, interpolation, cropPct } = preprocessing;
   return new Map([
     ["model", model.name],
@@ -194,6 +202,6 @@ function metadataOf({ model, classes, preprocessing, candidates }: ModelFile): M
     ["std", JSON.stringify(std)],
     ["interpolation", interpolation],
     ["crop_pct", JSON.stringify(cropPct)],
-    ["widths", JSON.stringify(candidates)],
+    ["widths", JSON.stringify(widthsOf(file))],
   ]);
 }

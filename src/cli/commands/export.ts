@@ -29,7 +29,7 @@ export function define(command: Command): void {
     .argument("<model>", modelHelp())
     .option(
       "--width <k>",
-      "which width: its number, largest or smallest; or one for each gate: 2,0,3; default: all, with the gate",
+      "which width: its number, largest or smallest; or one for each gate: 2,0,3; default: all, with what chooses",
       fixedWidth,
     )
     .addOption(new Option("--onnx", "write ONNX").conflicts("fp16"))
@@ -43,8 +43,9 @@ The whole model is written without what only training needs. With --width the fi
 gate, and gives the same logits, bit for bit. --fp16 rounds, so logits change in their fourth digit: see with
 \`dsnet val\` what that does to the figures.
 
-An ONNX file takes \`input\`, (N, channels, height, width), normalised, and gives \`logits\`. With the gate N is 1, \`route\` tells
-the width, and every width has its own copy of the weights behind the gate: the file is several times the model's size.
+An ONNX file takes \`input\`, (N, channels, height, width), normalised, and gives \`logits\`. Where a width is chosen N is 1 and
+\`route\` tells which. With a gate every width has its own copy of the weights behind it: the file is several times the model's
+size. Of a cascade it has the slimmest width and the one that goes on.
 
 Examples:
   dsnet export runs/demo/best.safetensors --fp16 -o digits.safetensors
