@@ -5,11 +5,13 @@
  *
  * Agreement: how often both give an image the same class. Milliseconds: one image, both precisions by turns, the best of many.
  */
+import "./plain-errors.js";
 import { parseArgs } from "node:util";
 import type { Precision } from "../src/backend/backend.js";
 import { table } from "../src/cli/table.js";
 import { Plan } from "../src/engine/plan.js";
 import { timeInTurns } from "../src/engine/timing.js";
+import { UsageError } from "../src/errors.js";
 import { type Measured, measure } from "../src/evaluate/measure.js";
 import { routingOf } from "../src/io/model-file.js";
 import { withLabelled } from "../src/train/labelled-node.js";
@@ -23,7 +25,7 @@ const { values } = parseArgs({
   },
 });
 const { model, data } = values;
-if (model === undefined || data === undefined) throw new Error("expected --model <file> --data <path>");
+if (model === undefined || data === undefined) throw new UsageError("expected --model <file> --data <path>");
 const threads = Number(values.threads);
 
 interface Answers {

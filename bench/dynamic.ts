@@ -7,6 +7,7 @@
  * Random weights; the gate is biased so that each of its candidates is chosen, image by image. Prints the median of the pairs'
  * ratios with its 95 % interval from order statistics.
  */
+import "./plain-errors.js";
 import { parseArgs } from "node:util";
 import { openBackend } from "../src/backend/open.js";
 import { Plan } from "../src/engine/plan.js";

@@ -5,6 +5,7 @@
  *
  * `ds_mbnet_28` with random weights. Resident memory is read after forced collections, each phase against its own warm-up.
  */
+import "./plain-errors.js";
 import { parseArgs } from "node:util";
 import { openBackend } from "../src/backend/open.js";
 import { madds } from "../src/cost/madds.js";

@@ -5,6 +5,7 @@
  *
  * Random weights. Each run is a process of its own; medians are printed. `load`: decode, pack, plan; the file is in memory.
  */
+import "./plain-errors.js";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

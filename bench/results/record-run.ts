@@ -9,6 +9,7 @@
  * Needs the native kernels, and for the times a machine with nothing else to do: a few minutes.
  */
 
+import "../plain-errors.js";
 import { basename, join } from "node:path";
 import { isDeepStrictEqual, parseArgs } from "node:util";
 import { loadConfig } from "../../src/cli/config.js";

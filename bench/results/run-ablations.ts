@@ -9,6 +9,7 @@
  * Two sets of images judge every run. `unused`: training images that the recipe's subset left out, which neither stage has seen; what
  * becomes a default is chosen by them. `validation`: for the table alone.
  */
+import "../plain-errors.js";
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
