@@ -1,5 +1,5 @@
 /**
- * Records a finished training as a main result: the honest table, the gate's AUC on three kinds of images, its widths against the
+ * Records a finished training as a main result: the honest table, the AUC of gate and confidence on three kinds of images, its widths against the
  * same widths trained alone, and the time saved against the arithmetic saved.
  *
  *     npm run build && node dist/bench/results/record-run.js runs/cifar10 --recipe recipes/cifar10.yaml

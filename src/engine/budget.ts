@@ -78,7 +78,7 @@ export class BudgetTable<P extends Point> {
     throw new UsageError(`budget: width ${width} cannot be reached; this model chooses among ${known}`);
   }
 
-  /** Mean milliseconds at each λ: each candidate's by the share of images that took it. */
+  /** Mean milliseconds at each point: each candidate's by the share of images that took it. */
   #meanLatencies(): number[] {
     const latency = this.#costs.latency();
     return this.#points.map(({ shares }) => {

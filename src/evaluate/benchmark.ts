@@ -1,4 +1,4 @@
-/** How long a network takes at each width, and with the gate, against what its MAdds promise and what this machine can do. */
+/** How long a network takes at each width, and where it chooses, against what its MAdds promise and what this machine can do. */
 import type { Backend, Precision } from "../backend/backend.js";
 import { candidateCosts, layerCosts, madds } from "../cost/madds.js";
 import { forcedRoute } from "../engine/latency.js";
@@ -72,8 +72,8 @@ export interface Benchmark {
 }
 
 /**
- * Times every width, the gate's every choice, and layers on random images; rows take turns. The weights in `span` may be random
- * too: only a gate's choice depends on them, and that is forced. Takes rounds × the time of all rows.
+ * Times every width, every choice, and layers on random images; rows take turns. The weights in `span` may be random too: only
+ * choices depend on them, and those are forced. Takes rounds × the time of all rows.
  */
 export function benchmark(backend: Backend, net: Supernet, span: number, options: BenchmarkOptions = {}): Benchmark {
   const { batch = 1, rounds = 50, dynamic = net.gates.length > 0, model = {}, layersAt, onProgress } = options;

@@ -12,7 +12,7 @@ import { calibrateRoutes } from "./calibrate-routes.js";
 import { cascadesFrom, withPoint } from "./cascade.js";
 
 /** What is known of some images: the gate's scores and whether each candidate is right, [image][candidate]. */
-export interface GateOutcomes {
+interface GateOutcomes {
   scores: ArrayLike<number>;
   correct: ArrayLike<number>;
   images: number;

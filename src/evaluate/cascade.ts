@@ -11,7 +11,7 @@ import { envelopeAt, type StaticPoint, upperEnvelope } from "./envelope.js";
 import type { WidthPredictions } from "./predictions.js";
 
 /** What each width makes of some samples. */
-export interface CascadeOutcomes {
+interface CascadeOutcomes {
   /** The first is the slimmest. */
   widths: readonly Pick<WidthPredictions, "width" | "correct">[];
   /** The slimmest's, of each sample. */

@@ -1,5 +1,5 @@
 /**
- * The honest table: what the dynamic network is worth against everything that the same weights do without a gate. Each
+ * The honest table: what the dynamic network is worth against everything that the same weights do without its choices. Each
  * number is exact for the samples given; only the intervals speak of images not seen. All accuracies are fractions.
  */
 
@@ -60,7 +60,7 @@ export interface DynamicFacts {
    * is right. Null when it is right on all samples or on none.
    */
   auc: { confidence: number | null; gate?: number | null };
-  /** The width, or route through several gates, that takes more than 99 % of the samples: the gate is then a constant. */
+  /** The width, or route through several gates, that takes more than 99 % of the samples: nothing is then chosen. */
   collapse: { width: number | number[]; share: number } | null;
 }
 

@@ -13,7 +13,7 @@ export interface GateTargets {
   correct: Uint8Array;
 }
 
-export interface GateLosses {
+interface GateLosses {
   task: number;
   cost: number;
   sgs: number;

@@ -20,7 +20,7 @@ export interface HeadLayer {
   in: number;
 }
 
-export interface CachedOptions {
+interface CachedOptions {
   config: GateConfig;
   /** Whole-network MAdds of each candidate. */
   madds: readonly number[];
