@@ -9,7 +9,7 @@ import { encodeModel, type ModelFile } from "../../src/io/model-file.js";
 import { build } from "../../src/models/build.js";
 import { modelSpec } from "../../src/models/registry.js";
 import { sliceModel } from "../../src/models/slice.js";
-import type { ModelSpec } from "../../src/models/spec.js";
+import { gateCount, type ModelSpec } from "../../src/models/spec.js";
 import { gateLayers } from "../../src/nn/gate.js";
 import { Param } from "../../src/nn/parameters.js";
 import { draw, randomOf } from "../support/case.js";
@@ -127,6 +127,27 @@ describe("bf16", { skip }, () => {
         }
       }
       for (const network of networks) network.dispose();
+    });
+  }
+
+  for (const spec of specs.filter((each) => gateCount(each) === 1)) {
+    it(`a cascade gives the bits of the width where it ends: ${spec.description}`, async () => {
+      const file = fileOf(wasm, spec, 9);
+      const images = randomImages(spec, 3, 10);
+      const { candidates } = file;
+      for (const [threshold, width] of [
+        [0, candidates[0]!],
+        [1, candidates.at(-1)!],
+      ] as const) {
+        const cascade = await open(
+          { ...file, routing: { by: "cascade", wider: candidates.at(-1)!, threshold } },
+          "bf16",
+        );
+        const fixed = cascade.run(images, { width });
+        assert.deepEqual(cascade.run(images), fixed, "three at once");
+        assert.deepEqual(cascade.run(images.subarray(0, images.length / 3)), fixed.subarray(0, spec.classes), "one");
+        cascade.dispose();
+      }
     });
   }
 
