@@ -266,6 +266,14 @@ function checkArgs(path: string, stored: object, given: object): string[] {
   const changed = [...new Set([...before.keys(), ...now.keys()])].filter((key) => before.get(key) !== now.get(key));
   const describe = (key: string) => `${key}: ${before.get(key) ?? "not set"} → ${now.get(key) ?? "not set"}`;
   const refused = changed.filter((key) => !FREE_ARGS.has(key));
+  const unknown = refused.filter((key) => !before.has(key));
+  if (unknown.length > 0 && unknown.length === refused.length) {
+    const lines = unknown.map((key) => `  ${key}: ${now.get(key)}`).join("\n");
+    throw new UsageError(
+      `The run in ${path} was begun by a dsnet that did not know these settings:\n${lines}\n` +
+        `Add them to its ${ARGS}, with the values that it is to go on with, or start a new run with another --output.`,
+    );
+  }
   if (refused.length > 0) {
     throw new UsageError(
       `The run in ${path} had other arguments:\n${refused.map((key) => `  ${describe(key)}`).join("\n")}\nResume with those of its ${ARGS}, or start a new run with another --output.`,

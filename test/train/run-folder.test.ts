@@ -357,6 +357,17 @@ describe("the arguments of a resumed run", () => {
       return true;
     });
   });
+
+  it("that an earlier release did not know are named, with what to do", async () => {
+    const path = newPath();
+    await (await RunFolder.open(path, args, { resume: false })).close();
+    const newer = { ...args, gate: { ...args.gate, routing: "cascade" } };
+    await assert.rejects(RunFolder.open(path, newer, { resume: true }), {
+      code: "ERR_USAGE",
+      message: /did not know these settings:\n {2}gate\.routing: "cascade"\nAdd them to its args\.yaml/,
+    });
+    await (await RunFolder.open(path, args, { resume: true })).close();
+  });
 });
 
 describe("a run killed again and again", () => {
