@@ -164,6 +164,20 @@ function assertClose(got: Float32Array, expected: Float32Array, what: string): v
   assert.ok(off <= 1e-4 * largest, `${what}: off by ${off / largest} of the largest logit`);
 }
 
+/** onnxruntime gives our logits and routes, one image at a time. */
+async function assertSame(model: ModelFile, images: Float32Array, logits: Float32Array, routes: number[][]) {
+  const theirs = await session(model);
+  const [size, classes] = [images, logits].map(({ length }) => length / routes.length) as [number, number];
+  const got = new Float32Array(logits.length);
+  for (const [i, route] of routes.entries()) {
+    const answer = await theirs.run(images.subarray(i * size, (i + 1) * size), 1);
+    assert.deepEqual(answer.route, route, `image ${i}`);
+    got.set(answer.logits, i * classes);
+  }
+  assertClose(got, logits, "the images");
+  await theirs.release();
+}
+
 const specs = [...listModels().map(modelSpec), ...smallSpecs, gateWithin];
 
 describe("onnxruntime", { skip }, () => {
@@ -187,16 +201,7 @@ describe("onnxruntime", { skip }, () => {
       const n = 50;
       const images = tinted(randomImages(spec, n, 0), spec.input.channels, n);
       const { model, logits, routes } = partingWays(spec, images, n);
-      const theirs = await session(model);
-      const size = images.length / n;
-      const got = new Float32Array(logits.length);
-      for (let i = 0; i < n; i++) {
-        const answer = await theirs.run(images.subarray(i * size, (i + 1) * size), 1);
-        assert.deepEqual(answer.route, routes[i], `image ${i}`);
-        got.set(answer.logits, i * spec.classes);
-      }
-      assertClose(got, logits, "the images");
-      await theirs.release();
+      await assertSame(model, images, logits, routes);
     });
 
     if (gateCount(spec) !== 1) continue;
@@ -218,16 +223,7 @@ describe("onnxruntime", { skip }, () => {
         const { logits, routes } = ours(model, images, n, true);
         const ends = new Set(routes.map(([width]) => width)).size;
         assert.equal(ends, threshold === middle && candidates.length > 1 ? 2 : 1);
-        const theirs = await session(model);
-        const size = images.length / n;
-        const got = new Float32Array(logits.length);
-        for (let i = 0; i < n; i++) {
-          const answer = await theirs.run(images.subarray(i * size, (i + 1) * size), 1);
-          assert.deepEqual(answer.route, routes[i], `image ${i}`);
-          got.set(answer.logits, i * spec.classes);
-        }
-        assertClose(got, logits, "the images");
-        await theirs.release();
+        await assertSame(model, images, logits, routes);
       }
     });
   }
