@@ -60,9 +60,9 @@ static ConvRecord in_words(const ConvBf16Record *r) {
   return words;
 }
 
-static int op_conv_bf16(const ConvBf16Record *r, const DepthwiseRecord *next) {
+static void op_conv_bf16(const ConvBf16Record *r) {
   const ConvRecord words = in_words(r);
-  return run_conv(&words, &pair_tiles, next);
+  run_conv(&words, &pair_tiles);
 }
 
 static uint32_t scratch_conv_bf16(const ConvBf16Record *r) {
@@ -101,7 +101,7 @@ static const char *lacks_bf16(void) {
 #endif
 }
 
-static int op_conv_bf16(const ConvBf16Record *r, const DepthwiseRecord *next) { return (void)r, (void)next, 1; }
+static void op_conv_bf16(const ConvBf16Record *r) { (void)r; }
 static uint32_t scratch_conv_bf16(const ConvBf16Record *r) { return (void)r, 0; }
 static void op_to_bf16(const ToBf16Record *r) { (void)r; }
 

@@ -69,10 +69,17 @@ INLINE void depthwise_row(const DepthwiseJob *j, const int kernel, const int str
   if (!FINISH_IN_REGISTERS) finish_rows(j->act, j->scale, j->shift, from, to, j->ow, j->c, y);
 }
 
-/* Output rows [first, last) of an image, channels [from, to). `x` is the image's first pixel. */
-INLINE void depthwise_rows(const DepthwiseJob *j, const int kernel, const int stride, const float *x, int first, int last, int from,
-                           int to, float *y) {
-  for (int oh = first; oh < last; oh++) {
+/* An item is a band of rows times a group of channels: few enough that the rows which the next one reads again are still in
+ * the first cache. A group's bands follow each other, as a convolution of many channels shares out columns first. */
+enum { BAND_ROWS = 7, BAND_CHANNELS = 128 };
+
+INLINE void depthwise_band(const DepthwiseJob *j, const int kernel, const int stride, int item) {
+  const int bands = ceil_div(j->oh, BAND_ROWS), groups = ceil_div(j->c, BAND_CHANNELS);
+  const int image = item / (bands * groups), from = item / bands % groups * BAND_CHANNELS, to = imin(from + BAND_CHANNELS, j->c);
+  const int first = item % bands * BAND_ROWS;
+  const float *x = j->x + (size_t)image * j->h * j->width * j->c;
+  float *y = j->y + (size_t)image * j->oh * j->ow * j->c;
+  for (int oh = first; oh < imin(first + BAND_ROWS, j->oh); oh++) {
     /* The lines that the next row of outputs reads and this one does not. */
     const int next = oh * stride - j->pad + kernel;
     for (int pixel = imax(0, next) * j->width; j->far && pixel < imin(next + stride, j->h) * j->width; pixel++)
@@ -81,41 +88,25 @@ INLINE void depthwise_rows(const DepthwiseJob *j, const int kernel, const int st
   }
 }
 
-/* The same with constants that let the compiler keep everything in registers. */
-static void depthwise_part(const DepthwiseJob *shared, const float *x, int first, int last, int from, int to, float *y) {
-  const DepthwiseJob job = *shared, *j = &job; /* a copy: no store to y can change it */
-  if (j->kernel == 3 && j->stride == 1) depthwise_rows(j, 3, 1, x, first, last, from, to, y);
-  else if (j->kernel == 3) depthwise_rows(j, 3, 2, x, first, last, from, to, y);
-  else if (j->kernel == 5 && j->stride == 1) depthwise_rows(j, 5, 1, x, first, last, from, to, y);
-  else if (j->kernel == 5) depthwise_rows(j, 5, 2, x, first, last, from, to, y);
-  else depthwise_rows(j, 1, j->stride, x, first, last, from, to, y);
-}
-
-/* An item is a band of rows times a group of channels: few enough that the rows which the next one reads again are still in
- * the first cache. A group's bands follow each other, as a convolution of many channels shares out columns first. */
-enum { BAND_ROWS = 7, BAND_CHANNELS = 128 };
-
 static void depthwise_chunk(const void *context, int item, int thread) {
   (void)thread;
-  const DepthwiseJob *j = context;
-  const int bands = ceil_div(j->oh, BAND_ROWS), groups = ceil_div(j->c, BAND_CHANNELS);
-  const int image = item / (bands * groups), from = item / bands % groups * BAND_CHANNELS, first = item % bands * BAND_ROWS;
-  depthwise_part(j, j->x + (size_t)image * j->h * j->width * j->c, first, imin(first + BAND_ROWS, j->oh), from,
-                 imin(from + BAND_CHANNELS, j->c), j->y + (size_t)image * j->oh * j->ow * j->c);
+  const DepthwiseJob job = *(const DepthwiseJob *)context, *j = &job; /* a copy: no store to y can change it */
+  /* Constants let the compiler keep everything in registers. */
+  if (j->kernel == 3 && j->stride == 1) depthwise_band(j, 3, 1, item);
+  else if (j->kernel == 3) depthwise_band(j, 3, 2, item);
+  else if (j->kernel == 5 && j->stride == 1) depthwise_band(j, 5, 1, item);
+  else if (j->kernel == 5) depthwise_band(j, 5, 2, item);
+  else depthwise_band(j, 1, j->stride, item);
 }
 
 static void run_depthwise(const DepthwiseJob *j, int n) {
   dsn_parallel_for(depthwise_chunk, j, n * ceil_div(j->oh, BAND_ROWS) * ceil_div(j->c, BAND_CHANNELS));
 }
 
-static DepthwiseJob depthwise_job(const DepthwiseRecord *r) {
-  return (DepthwiseJob){FLOATS(r->x), FLOATS(r->w), FLOATS_IF(r->scale), FLOATS_IF(r->shift), FLOATS(r->y),
-                        r->h, r->width, r->c, r->kernel, r->stride, r->pad, r->oh, r->ow, r->cmax, 0, r->act,
-                        is_far((size_t)r->n * r->h * r->width * r->c)};
-}
-
 static void op_depthwise(const DepthwiseRecord *r) {
-  const DepthwiseJob job = depthwise_job(r);
+  const DepthwiseJob job = {FLOATS(r->x), FLOATS(r->w), FLOATS_IF(r->scale), FLOATS_IF(r->shift), FLOATS(r->y),
+                            r->h, r->width, r->c, r->kernel, r->stride, r->pad, r->oh, r->ow, r->cmax, 0, r->act,
+                            is_far((size_t)r->n * r->h * r->width * r->c)};
   run_depthwise(&job, r->n);
 }
 

@@ -55,12 +55,11 @@ typedef enum {
   OP_TO_BF16 = 27
 } Op;
 
-/* y = act(scale[o] * conv(x, w) + shift[o]); scale and shift may be absent. Linear layers are 1x1 on 1x1 images.
- * fuse: nothing but the next record, a depthwise convolution, reads y; the two may run together, and y then holds anything. */
+/* y = act(scale[o] * conv(x, w) + shift[o]); scale and shift may be absent. Linear layers are 1x1 on 1x1 images. */
 typedef struct {
   int32_t op;
   Off x, w, y, scale, shift, scratch;
-  int32_t n, h, width, cin, cout, kernel, stride, pad, oh, ow, cin_max, act, fuse;
+  int32_t n, h, width, cin, cout, kernel, stride, pad, oh, ow, cin_max, act;
 } ConvRecord;
 
 /* The same with x and w in bf16; sums, scale, shift and y stay float. See DsnKernels.lacks_bf16. */

@@ -298,14 +298,6 @@ INLINE int block_start(const GemmJob *job, int block) {
   return (int)((int64_t)job->rows * tile / tiles_of_job);
 }
 
-/* A block of rows times the columns [from, to), with all that becomes of it; y is the block's first row. */
-static void gemm_part(const GemmJob *job, Block *b, int from, int to, float *y) {
-  const Epilogue *e = &job->epilogue;
-  b->far = is_far((size_t)job->rows * job->source.c);
-  gemm_block(job->tiles, &job->shape, b, job->wp, from, to, e, y, job->columns);
-  if (!FINISH_IN_REGISTERS) finish_rows(e->act, e->scale, e->shift, from, to, b->lines * b->rows, job->columns, y);
-}
-
 static void gemm_chunk(const void *context, int chunk, int thread) {
   const GemmJob *job = context;
   const Source *s = &job->source;
@@ -313,22 +305,29 @@ static void gemm_chunk(const void *context, int chunk, int thread) {
   const int group = job->weights_first ? chunk / job->blocks : chunk % job->column_groups;
   const int from = group * COLUMN_GROUP, to = imin(from + COLUMN_GROUP, job->columns);
   float *scratch = job->scratch ? job->scratch + (size_t)thread * job->scratch_floats : 0;
-  int first; /* row of the output */
+  int first, rows; /* of the output */
   Block b;
   if (source_is_dense(s) || source_is_gathered(s)) {
     first = block_start(job, block);
-    b = (Block){.lines = 1, .rows = block_start(job, block + 1) - first};
-    b.x = source_rows(s, first, first + b.rows, scratch, &b.ldx);
+    rows = block_start(job, block + 1) - first;
+    b = (Block){.lines = 1, .rows = rows};
+    b.x = source_rows(s, first, first + rows, scratch, &b.ldx);
   } else {
     const int lines = window_lines(s), blocks = ceil_div(s->oh, lines), image = block / blocks, line = block % blocks * lines;
+    const int count = imin(lines, s->oh - line);
     first = (image * s->oh + line) * s->ow;
-    b = window_block(s, image, line, imin(lines, s->oh - line), scratch);
+    rows = count * s->ow;
+    b = window_block(s, image, line, count, scratch);
   }
-  gemm_part(job, &b, from, to, job->y + (size_t)first * job->columns);
+  b.far = is_far((size_t)job->rows * s->c);
+  float *y = job->y + (size_t)first * job->columns;
+  const Epilogue *e = &job->epilogue;
+  gemm_block(job->tiles, &job->shape, &b, job->wp, from, to, e, y, job->columns);
+  if (!FINISH_IN_REGISTERS) finish_rows(e->act, e->scale, e->shift, from, to, rows, job->columns, y);
 }
 
 /* `k_max`: inputs of each tap that the weights hold, of which the source's c are used. */
-static void shape_gemm(GemmJob *job, int k_max) {
+static void run_gemm(GemmJob *job, int k_max) {
   const Source *s = &job->source;
   const int taps = s->kernel * s->kernel, window = !source_is_dense(s) && !source_is_gathered(s);
   PanelShape shape = {1, taps, s->c, 0, s->c, (size_t)k_max * DSN_PANEL, (size_t)taps * k_max * DSN_PANEL};
@@ -345,13 +344,8 @@ static void shape_gemm(GemmJob *job, int k_max) {
   }
   job->shape = shape;
   job->scratch_floats = gemm_scratch_floats(s);
-}
-
-static void run_gemm(GemmJob *job, int k_max) {
-  shape_gemm(job, k_max);
-  const Source *s = &job->source;
   job->column_groups = ceil_div(job->columns, COLUMN_GROUP);
-  if (!source_is_dense(s) && !source_is_gathered(s)) {
+  if (window) {
     job->blocks = job->rows / (s->oh * s->ow) * ceil_div(s->oh, window_lines(s));
   } else {
     /* Few rows (batch 1, linear layers): smaller blocks, so that both threads find work. Bits do not depend on it. */
@@ -359,7 +353,7 @@ static void run_gemm(GemmJob *job, int k_max) {
     job->blocks = ceil_div(job->rows, block_rows);
   }
   /* What is larger, weights or rows, goes through the cache once. */
-  job->weights_first = (size_t)job->columns * (size_t)(s->kernel * s->kernel) > (size_t)job->rows;
+  job->weights_first = (size_t)job->columns * taps > (size_t)job->rows;
   dsn_parallel_for(gemm_chunk, job, job->blocks * job->column_groups);
 }
 
@@ -367,8 +361,8 @@ static Source conv_source(const ConvRecord *r) {
   return (Source){FLOATS(r->x), r->h, r->width, r->cin, r->kernel, r->stride, r->pad, r->oh, r->ow, 0};
 }
 
-static GemmJob conv_job(const ConvRecord *r, const Tiles *tiles) {
-  return (GemmJob){
+static void run_conv(const ConvRecord *r, const Tiles *tiles) {
+  GemmJob job = {
       .tiles = tiles,
       .source = conv_source(r),
       .epilogue = {FLOATS_IF(r->scale), FLOATS_IF(r->shift), 0, r->act},
@@ -378,7 +372,10 @@ static GemmJob conv_job(const ConvRecord *r, const Tiles *tiles) {
       .rows = r->n * r->oh * r->ow,
       .columns = r->cout,
   };
+  run_gemm(&job, r->cin_max);
 }
+
+static void op_conv(const ConvRecord *r) { run_conv(r, &float_tiles); }
 
 static uint32_t scratch_conv(const ConvRecord *r) {
   const Source source = conv_source(r);

@@ -22,21 +22,12 @@ static int32_t op_route(const RouteRecord *r) {
   return AT(int32_t, r->targets)[best];
 }
 
-/* The record behind a convolution's, of the `left` that are still to run, where the two may run together. */
-static const DepthwiseRecord *fusable(const ConvRecord *r, int32_t left, int32_t n, const int32_t *at, DepthwiseRecord *next) {
-  at += DSN_RECORD_WORDS;
-  if (!r->fuse || left < 2 || *at != OP_DEPTHWISE) return 0;
-  *next = *(const DepthwiseRecord *)at;
-  if (next->n == 0) next->n = n;
-  return next;
-}
-
 static void run(const int32_t *records, int32_t count, int32_t n) {
   for (int32_t pc = 0; pc < count; pc++) {
     const int32_t *at = records + (size_t)pc * DSN_RECORD_WORDS;
     switch ((Op)*at) {
       case OP_END: return;
-      case OP_CONV: { WITH_N(ConvRecord) DepthwiseRecord next; pc += op_conv(&r, fusable(&r, count - pc, n, at, &next)) - 1; break; }
+      case OP_CONV: { WITH_N(ConvRecord) op_conv(&r); break; }
       case OP_CONV_DX: { WITH_N(ConvDxRecord) op_conv_dx(&r); break; }
       case OP_CONV_DW: { WITH_N(ConvDwRecord) op_conv_dw(&r); break; }
       case OP_TRANSPOSE: op_transpose((const TransposeRecord *)at); break;
@@ -61,7 +52,7 @@ static void run(const int32_t *records, int32_t count, int32_t n) {
       case OP_FILL: op_fill((const FillRecord *)at); break;
       case OP_COUNT_NONFINITE: op_count_nonfinite((const CountNonfiniteRecord *)at); break;
       case OP_ROUTE: pc = op_route((const RouteRecord *)at) - 1; break;
-      case OP_CONV_BF16: { WITH_N(ConvBf16Record) DepthwiseRecord next; pc += op_conv_bf16(&r, fusable(&r, count - pc, n, at, &next)) - 1; break; }
+      case OP_CONV_BF16: { WITH_N(ConvBf16Record) op_conv_bf16(&r); break; }
       case OP_TO_BF16: { WITH_N(ToBf16Record) op_to_bf16(&r); break; }
     }
   }

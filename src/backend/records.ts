@@ -12,7 +12,7 @@ export const ACT = { none: 0, relu: 1, swish: 2, sigmoid: 3 } as const;
 
 const CONV = {
   offsets: ["x", "w", "y", "scale?", "shift?", "scratch?"],
-  ints: ["n", "h", "width", "cin", "cout", "kernel", "stride", "pad", "oh", "ow", "cin_max", "act?", "fuse?"],
+  ints: ["n", "h", "width", "cin", "cout", "kernel", "stride", "pad", "oh", "ow", "cin_max", "act?"],
   floats: [],
 } as const;
 

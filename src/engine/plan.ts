@@ -380,10 +380,8 @@ export class Plan {
     const needs: number[] = [];
     const address = (b: Buffer) => this.#addresses.get(b)!;
     for (const v of variants) {
-      const fused = fusedOps(v);
       v.ops.forEach((op, i) => {
         const call = op.call(address);
-        if (fused.has(op)) (call as { fuse?: number }).fuse = 1;
         const at = this.#records + (v.first + i) * RECORD_BYTES;
         encode(this.#backend.i32, this.#backend.f32, at / 4, call);
         const word = scratchWord(call.op);
@@ -579,20 +577,6 @@ function outcomes({ scores, crossing, logits }: Variant): Buffer[] {
   return [scores, crossing?.reduced, logits].flatMap((out) => (out ? [out.buffer] : []));
 }
 
-/** Convolutions whose output nothing but a depthwise convolution behind them reads: the kernels may run the two as one. */
-function fusedOps(variant: Variant): Set<PlannedOp> {
-  const uses = new Map<Buffer, number>();
-  for (const b of variant.ops.flatMap(({ buffers }) => buffers)) uses.set(b, (uses.get(b) ?? 0) + 1);
-  for (const b of [...variant.boundary, ...outcomes(variant)]) uses.delete(b);
-  const kinds = variant.ops.map((op) => op.call(() => 0).op);
-  return new Set(
-    variant.ops.filter(({ buffers }, i) => {
-      const pair = kinds[i]!.startsWith("conv") && kinds[i + 1] === "depthwise";
-      return pair && buffers[1] === variant.ops[i + 1]!.buffers[0] && uses.get(buffers[1]!) === 2;
-    }),
-  );
-}
-
 /** Offsets for the buffers that live inside a segment, reused once they are dead. Returns the bytes needed. */
 function placeInside(
   variant: Variant,
@@ -614,15 +598,12 @@ function placeInside(
   const kept = outcomes(variant);
   kept.forEach(put);
   const lastUse = new Map<Buffer, number>();
-  const fused = fusedOps(variant);
   variant.ops.forEach((op, i) => {
-    // What a fused convolution reads is still read while the depthwise one writes.
-    const end = fused.has(op) ? i + 1 : i;
-    for (const b of op.buffers) if (!elsewhere.has(b) && !kept.includes(b)) lastUse.set(b, end);
+    for (const b of op.buffers) if (!elsewhere.has(b) && !kept.includes(b)) lastUse.set(b, i);
   });
   variant.ops.forEach((op, i) => {
     op.buffers.forEach(put);
-    for (const [b, last] of lastUse) if (last === i) space.free(placed.get(b)!);
+    for (const b of op.buffers) if (lastUse.get(b) === i) space.free(placed.get(b)!);
   });
   return end;
 }
