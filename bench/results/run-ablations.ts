@@ -12,6 +12,7 @@
 import "../plain-errors.js";
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import { copyFile, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -23,9 +24,10 @@ import { UsageError } from "../../src/errors.js";
 import type { Evaluation } from "../../src/evaluate/evaluate.js";
 import { readModelFile } from "../../src/io/model-file-node.js";
 import type { TrainConfig } from "../../src/train/config.js";
+import { GATE_SET } from "../../src/train/kept-gate-set-node.js";
 import { RunFolder } from "../../src/train/run-folder-node.js";
 import { val } from "../../src/train/val-node.js";
-import { type PlannedRun, plannedRuns } from "./ablations.js";
+import { BASE, type PlannedRun, plannedRuns } from "./ablations.js";
 import { addToRecord, commitNow, figuresOf, readRecord, settingsHash } from "./record.js";
 
 const { values } = parseArgs({
@@ -86,6 +88,17 @@ function dsnet(args: readonly string[]): Promise<number> {
   );
 }
 
+/** What the recipe's own gate learnt from serves the others on the same supernet: a run that needs another set makes its own. */
+async function shareGateSet({ name, seed, output }: Task): Promise<void> {
+  const [base, own] = [join(values.runs, `${BASE}-${seed}`), output].map((run) => join(run, GATE_SET)) as [
+    string,
+    string,
+  ];
+  if (name === BASE || existsSync(own) || !existsSync(base)) return;
+  await mkdir(output, { recursive: true });
+  await copyFile(base, own);
+}
+
 async function resumeArgs({ output, hash }: Task): Promise<string[]> {
   const began = (await RunFolder.readArgs(output)) as unknown as TrainConfig;
   if (settingsHash(began) !== hash) {
@@ -144,6 +157,7 @@ for (const [i, task] of tasks.entries()) {
   const time = Number.isFinite(seconds) ? `, about ${formatSeconds(seconds)} left` : "";
   console.log(`\n== ${task.name}, seed ${task.seed}: run ${i + 1} of ${tasks.length}${time}`);
   const args = existsSync(join(task.output, "args.yaml")) ? await resumeArgs(task) : task.args;
+  if (task.from !== undefined) await shareGateSet(task);
   const code = await dsnet([...args, "--threads", values.threads]);
   if (code !== 0) {
     console.log("\nstopped; the same command goes on from here");

@@ -10,6 +10,7 @@ import type { Param } from "../nn/parameters.js";
 import { checkpoint } from "./checkpoint.js";
 import { type GateConfig, spending } from "./config.js";
 import { type GateSet, gateSet } from "./gate-set.js";
+import { keptGateSet } from "./kept-gate-set-node.js";
 import { skipStep } from "./nonfinite.js";
 import { type Progress, prefixed, toState } from "./progress.js";
 import { learningRate } from "./schedule.js";
@@ -23,13 +24,8 @@ export async function gateStage(session: Session, progress: Progress): Promise<n
 }
 
 async function cachedStage(session: Session, progress: Progress): Promise<number | null> {
-  const { config, net, data } = session;
-  const augmented = augmentedPasses(session);
-  const total = [data.heldOut, ...augmented].reduce((sum, loader) => sum + loader.dataset.length, 0);
-  const passes = [data.heldOut.inOrder(), ...augmented.map((loader, i) => loader.batches(config.epochs + i))];
-  const raw = await gateSet(session.backend, net, session.learner.student, passes, config.batch_size, (done) =>
-    session.emit({ type: "phase", name: "gate features", done, total }),
-  );
+  const { config, net } = session;
+  const raw = await keptGateSet(session, () => computeGateSet(session));
   const costs = net.gates[0]!.candidates.map((k) => madds(net, k, true));
   const layers = readHead(session);
   const standard = standardOf(raw, layers[0]!.bias !== null);
@@ -57,6 +53,16 @@ async function cachedStage(session: Session, progress: Progress): Promise<number
   fold(layers[0]!, standard);
   writeHead(session, layers);
   return lambda;
+}
+
+function computeGateSet(session: Session): Promise<GateSet> {
+  const { backend, config, data, learner, net } = session;
+  const augmented = augmentedPasses(session);
+  const total = [data.heldOut, ...augmented].reduce((sum, loader) => sum + loader.dataset.length, 0);
+  const passes = [data.heldOut.inOrder(), ...augmented.map((loader, i) => loader.batches(config.epochs + i))];
+  return gateSet(backend, net, learner.student, passes, config.batch_size, (done) =>
+    session.emit({ type: "phase", name: "gate features", done, total }),
+  );
 }
 
 /** How the gate does on the images as they are, at the λ whose choices, not only the choices' expectation, keep to the target. */

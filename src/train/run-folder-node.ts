@@ -7,6 +7,7 @@
  *     last.safetensors     the checkpoint from which the run goes on
  *     best.safetensors     the best weights so far
  *     seconds.json         how long the run has taken, over all its sittings
+ *     gate-set.safetensors what the gate learns from; see kept-gate-set-node.ts
  *
  * Its law: killed at any moment and resumed, a run's results.csv and metrics.jsonl have every row exactly once. Each
  * checkpoint records how many rows were written before it. Those are flushed before the checkpoint takes its place, so
