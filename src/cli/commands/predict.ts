@@ -68,6 +68,7 @@ The exit code is 1 when any image could not be read.
 
 Examples:
   dsnet predict shirt.jpg boot.png --model fashion
+  dsnet predict cat.jpg --model cifar10
   dsnet predict *.png --model runs/demo/best.safetensors --budget-madds 12e6 --json`,
     )
     .action(async (files: string[], { model, device, precision, threads, json, ...choice }: Options) => {
