@@ -49,18 +49,20 @@ interface Task extends PlannedRun {
   hash: string;
 }
 
+const folderOf = (run: string, seed: number) => join(values.runs, `${run}-${seed}`);
+
 function taskOf(run: PlannedRun, seed: number): Task {
-  const at = (name: string) => join(values.runs, `${name}-${seed}`);
+  const output = folderOf(run.name, seed);
   const flags: Record<string, string> = {
     data: values.data,
-    output: at(run.name),
+    output,
     seed: String(seed),
     ...run.settings,
-    ...(run.from && { init: join(at(run.from), "best.safetensors") }),
+    ...(run.from && { init: join(folderOf(run.from, seed), "best.safetensors") }),
   };
   const config = loadConfig({ file: values.recipe, flags });
   const args = ["train", "--config", values.recipe, ...Object.entries(flags).flatMap(([path, x]) => [flagOf(path), x])];
-  return { ...run, seed, output: at(run.name), args, config, hash: settingsHash(config) };
+  return { ...run, seed, output, args, config, hash: settingsHash(config) };
 }
 
 /** Up to as many images as validation has, of those that a run's subset left out; null where there are none. */
@@ -90,10 +92,8 @@ function dsnet(args: readonly string[]): Promise<number> {
 
 /** What the recipe's own gate learnt from serves the others on the same supernet: a run that needs another set makes its own. */
 async function shareGateSet({ name, seed, output }: Task): Promise<void> {
-  const [base, own] = [join(values.runs, `${BASE}-${seed}`), output].map((run) => join(run, GATE_SET)) as [
-    string,
-    string,
-  ];
+  const base = join(folderOf(BASE, seed), GATE_SET);
+  const own = join(output, GATE_SET);
   if (name === BASE || existsSync(own) || !existsSync(base)) return;
   await mkdir(output, { recursive: true });
   await copyFile(base, own);

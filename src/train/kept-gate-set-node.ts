@@ -29,13 +29,10 @@ function keyOf({ config, backend, data: { heldOut }, net, learner, about }: Sess
   const [gate] = net.gates;
   const { data, subset, seed, augment, epochs } = config;
   const { holdout, images, views } = config.gate;
+  const { preprocessing } = about;
+  const made = { data, subset, seed, augment, epochs, holdout, images, views, preprocessing, kernels: backend.build };
   const hash = createHash("sha256");
-  hash.update(
-    JSON.stringify([
-      { data, subset, seed, augment, epochs, holdout, images, views },
-      { preprocessing: about.preprocessing, candidates: gate!.candidates, kernels: backend.build },
-    ]),
-  );
+  hash.update(JSON.stringify({ ...made, candidates: gate!.candidates }));
   hash.update(heldOut.dataset.labels.join());
   const head = gateLayers(gate!).flatMap(({ weight, bias }) => [weight.name, bias?.name]);
   for (const [name, { data }] of writeState(backend, net, learner.student)) {
