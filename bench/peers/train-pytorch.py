@@ -14,7 +14,7 @@ MOMENTUM = 0.1  # of running statistics
 
 
 class Supernet:
-    """A table of separable blocks with one gate, its weights sliced to the width in force. Names are the weights file's."""
+    """A table of separable blocks with shortcuts and one gate, its weights sliced to the width in force. Names are the weights file's."""
 
     def __init__(self, spec, tensors):
         self.tensors = tensors
@@ -22,8 +22,9 @@ class Supernet:
         self.entries = Counter(name.split(".aux_bn.")[0] for name in tensors if name.endswith(".running_mean"))
         stem = {"kind": "conv", "name": "conv_stem", "norm": "bn1", **spec["stem"]}
         self.head, self.tail = [stem], None
+        before = spec["stem"]["widths"]
         for i, stage in enumerate(spec["stages"]):
-            assert stage["block"] == "separable" and not spec["residual"] and spec["act"] == "swish"
+            assert stage["block"] == "separable" and spec["residual"] is True and spec["act"] == "swish"
             for j in range(stage["repeat"]):
                 name = f"blocks.{i}.first_block" if j == 0 else f"blocks.{i}.residual_blocks.{j - 1}"
                 stride = stage["stride"] if j == 0 else 1
@@ -33,14 +34,28 @@ class Supernet:
                 if j in stage.get("gates", []):
                     self.tail = []
                 steps = self.head if self.tail is None else self.tail
-                pointwise = {"kernel": 1, "stride": 1, "widths": stage["widths"]}
+                shortcut = {"pool": stride == 2, "conv": None}
+                if before[-1] != stage["widths"][-1]:
+                    shortcut["conv"] = f"{name}.downsample.{1 if stride == 2 else 0}"
+                pointwise = {"kernel": 1, "stride": 1, "widths": stage["widths"], "shortcut": shortcut}
                 steps.append({"kind": "conv", "name": f"{name}.conv_pw", "norm": f"{name}.bn2", **pointwise})
+                before = stage["widths"]
         self.tail.append({"kind": "classifier", "name": "classifier"})
 
-    def walk(self, steps, x, slot, training, momentum=MOMENTUM, dropout=0.0):
+    def walk(self, steps, x, around, slot, training, momentum=MOMENTUM, dropout=0.0):
+        """Returns the activation and `around`, the input of its block: the gate is inside one, so both pass it."""
         for step in steps:
+            if step["kind"] == "depthwise":
+                around = x
             x = getattr(self, step["kind"])(x, step, slot, training, momentum, dropout)
-        return x
+            if "shortcut" in step:
+                x = x + self.shortcut(around, step["shortcut"], x.shape[1])
+        return x, around
+
+    def shortcut(self, x, step, cout):
+        if step["pool"]:
+            x = F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+        return x if step["conv"] is None else F.conv2d(x, self.tensors[step["conv"] + ".weight"][:cout, : x.shape[1]])
 
     def conv(self, x, step, slot, training, momentum, _):
         widths, kernel, stride = step["widths"], step["kernel"], step["stride"]
@@ -110,8 +125,8 @@ def load(request):
 def full(_widths):
     student, images, top = state["student"], state["images"], state["top"]
     state["optimiser"].zero_grad(set_to_none=True)
-    features = student.walk(student.head, images, top, True)
-    logits = student.walk(student.tail, features, top, True, dropout=state["dropout"])
+    features = student.walk(student.head, images, None, top, True)
+    logits, _ = student.walk(student.tail, *features, top, True, dropout=state["dropout"])
     loss = F.cross_entropy(logits, state["labels"], label_smoothing=0.1)
     loss.backward()
     state["optimiser"].step()
@@ -121,23 +136,24 @@ def full(_widths):
 def sandwich(widths):
     student, teacher, images, top = (state[name] for name in ("student", "teacher", "images", "top"))
     with torch.no_grad():
-        features = teacher.walk(teacher.head, images, top, False)
-        targets = teacher.walk(teacher.tail, features, top, False).softmax(1)
+        features = teacher.walk(teacher.head, images, None, top, False)
+        targets = teacher.walk(teacher.tail, *features, top, False)[0].softmax(1)
     state["optimiser"].zero_grad(set_to_none=True)
     passes = [("largest", top), *(("random", width) for width in widths), ("smallest", 0)]
     losses = {"largest": 0.0, "random": 0.0, "smallest": 0.0}
     # What lies before the gate is the same in every pass and runs once, as in dsnet; its statistics move as if it ran in each.
-    features = student.walk(student.head, images, top, True, 1 - (1 - MOMENTUM) ** len(passes))
-    joint = features.detach().requires_grad_()
+    features = student.walk(student.head, images, None, top, True, 1 - (1 - MOMENTUM) ** len(passes))
+    joint = [x.detach().requires_grad_() for x in features]
     for name, slot in passes:
-        logits = student.walk(student.tail, joint, slot, True, dropout=state["dropout"] if name == "largest" else 0.0)
+        dropout = state["dropout"] if name == "largest" else 0.0
+        logits, _ = student.walk(student.tail, *joint, slot, True, dropout=dropout)
         if name == "largest":
             loss = F.cross_entropy(logits, state["labels"], label_smoothing=0.1)
         else:
             loss = F.cross_entropy(logits, targets)
         loss.backward()
         losses[name] += loss.item()
-    features.backward(joint.grad)
+    torch.autograd.backward(features, [x.grad for x in joint])
     state["optimiser"].step()
     averages, weights = state["pairs"]
     torch._foreach_mul_(averages, 0.997)
