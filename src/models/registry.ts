@@ -58,9 +58,9 @@ const registry: Record<string, ModelSpec> = {
     stages: [
       { block: "separable", repeat: 1, kernel: 3, stride: 1, widths: [24] },
       { block: "separable", repeat: 1, kernel: 3, stride: 2, widths: [40] }, // 32 → 16
-      { block: "separable", repeat: 3, kernel: 3, stride: 1, widths: steps(27, 112, 17), gates: [0] },
-      { block: "separable", repeat: 4, kernel: 3, stride: 2, widths: steps(62, 252, 38) }, // → 8
-      { block: "separable", repeat: 2, kernel: 3, stride: 2, widths: steps(98, 448, 70) }, // → 4
+      { block: "separable", repeat: 3, kernel: 3, stride: 1, widths: steps(32, 112, 16), gates: [0] },
+      { block: "separable", repeat: 4, kernel: 3, stride: 2, widths: steps(56, 256, 40) }, // → 8
+      { block: "separable", repeat: 2, kernel: 3, stride: 2, widths: steps(88, 448, 72) }, // → 4
     ],
     act: "swish",
     norm: "bn",

@@ -38,7 +38,7 @@ describe("the network that a configuration asks for", () => {
       assert.match(moved.gates[0]!.name, new RegExp(`^blocks\\.${stage}\\.`));
       for (let width = 0; width < net.widths; width++) assert.equal(madds(moved, width), madds(net, width));
     }
-    assert.throws(() => tableOf(gate({ stage: 4 })), /gate\.stage: expected 0 to 3, .* got 4/);
+    assert.throws(() => tableOf(gate({ stage: 5 })), /gate\.stage: expected 0 to 4, .* got 5/);
     const several = defaultConfig("ds_resnet");
     const moved = { ...several, gate: { ...several.gate, stage: 1 } };
     assert.throws(() => tableOf(moved), /gate\.stage moves the only gate of a network; ds_resnet has 7/);
