@@ -116,6 +116,7 @@ export const schema = v.strictObject({
   warmup_lr: notNegative("learning rate at the start of the rise"),
   momentum: lessThanOne("Nesterov momentum"),
   weight_decay: notNegative("weight decay"),
+  clip_grad: v.nullable(positive("longest gradient of a step of stage I, longer ones are shortened; none: any")),
   smoothing: lessThanOne("label smoothing"),
   drop: lessThanOne("dropout before the classifier, at largest only"),
   model_ema_decay: lessThanOne("decay of the weights' moving average"),

@@ -92,6 +92,11 @@ export interface TrainConfig {
   warmup_lr: number;
   momentum: number;
   weight_decay: number;
+  /**
+   * Longest gradient (Euclidean norm) of a step of stage I, summed over its passes; a longer one is shortened to it. null: any. Where a
+   * norm's gain passes through zero in front of another norm, the gain's gradient is hundreds of times as long for a step.
+   */
+  clip_grad: number | null;
   smoothing: number;
   /** Dropout before the classifier, at `largest` only. */
   drop: number;

@@ -65,6 +65,7 @@ export function defaultConfig(model: string): TrainConfig {
     warmup_lr: 1e-4,
     momentum: 0.9,
     weight_decay: 1e-4,
+    clip_grad: null,
     smoothing: 0.1,
     drop: 0.2,
     model_ema_decay: 0.997,

@@ -41,7 +41,7 @@ async function cachedStage(session: Session, progress: Progress): Promise<number
       momentum: config.momentum,
     });
     if (!Object.values(losses).every(Number.isFinite)) {
-      throw new DivergedError(`gate epoch ${progress.epoch + 1}: NaN or infinity in the loss. Lower gate.lr.`);
+      throw new DivergedError(`gate epoch ${progress.epoch + 1}: NaN or infinity in the loss. ${advice(session)}`);
     }
     progress.step += Math.ceil(set.images / config.batch_size);
     writeHead(session, layers);
@@ -120,6 +120,7 @@ async function gumbelStage(session: Session, progress: Progress): Promise<number
       const started = performance.now();
       const sums = { task: 0, cost: 0, sgs: 0, accuracy: 0, madds: 0 };
       let done = 0;
+      let counted = 0;
       for await (const batch of data.heldOut.batches(progress.epoch)) {
         const lr = learningRate(
           gateSchedule(session),
@@ -128,11 +129,12 @@ async function gumbelStage(session: Session, progress: Progress): Promise<number
         const result = stage2.step(batch, progress.epoch * steps + done, lr);
         done++;
         if (result.nonfinite !== null) {
-          skipStep(session, progress, progress.epoch * steps + done, result.nonfinite, "Lower gate.lr.");
+          skipStep(session, progress, progress.epoch * steps + done, result.nonfinite, advice(session));
           continue;
         }
         progress.bad = 0;
-        for (const key of Object.keys(sums) as (keyof typeof sums)[]) sums[key] += result[key] / steps;
+        for (const key of Object.keys(sums) as (keyof typeof sums)[]) sums[key] += result[key];
+        counted++;
         session.emit({
           type: "step",
           stage: "gate",
@@ -149,7 +151,9 @@ async function gumbelStage(session: Session, progress: Progress): Promise<number
       }
       progress.step += steps;
       const seconds = (performance.now() - started) / 1000;
-      const { task, cost, sgs, accuracy, madds } = sums;
+      const { task, cost, sgs, accuracy, madds } = Object.fromEntries(
+        Object.entries(sums).map(([key, sum]) => [key, sum / Math.max(counted, 1)]),
+      ) as typeof sums;
       await endEpoch(
         session,
         progress,
@@ -164,6 +168,10 @@ async function gumbelStage(session: Session, progress: Progress): Promise<number
   } finally {
     stage2.dispose();
   }
+}
+
+function advice({ folder }: Session): string {
+  return `Lower gate.lr in a new run; with --init ${folder.path}/last.safetensors --epochs 0 it begins with this stage.`;
 }
 
 async function endEpoch(

@@ -71,6 +71,17 @@ export class Learner {
     return this.backend.i32[this.#nonfinite / 4]!;
   }
 
+  /** Shortens the gradient of everything trainable to the Euclidean norm `limit` where it is longer. Reads it once, on this thread. */
+  clipGradients(limit: number): void {
+    const at = this.grads / 4;
+    const grads = this.backend.f32.subarray(at, at + this.net.layout.trainable);
+    let squares = 0;
+    for (let i = 0; i < grads.length; i++) squares += grads[i]! * grads[i]!;
+    const norm = Math.sqrt(squares);
+    if (norm <= limit) return;
+    for (let i = 0; i < grads.length; i++) grads[i] = grads[i]! * (limit / norm);
+  }
+
   /** One SGD step with Nesterov momentum on the parameters of the given roles. */
   step(roles: readonly Exclude<Role, "statistic">[], settings: SgdSettings): void {
     for (const role of roles) {

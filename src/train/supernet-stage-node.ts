@@ -34,10 +34,10 @@ export async function supernetStage(session: Session, progress: Progress, profil
         const images = session.input.write(batch.images, batch.labels);
         const t = config.compat === "published" ? progress.epoch : progress.step / steps;
         const lr = learningRate(config, t);
-        step(session, stage1, images, progress, lr);
+        const losses = step(session, stage1, images, progress, lr);
         profile?.enter("checkpoint");
         const done = progress.step - progress.epoch * steps;
-        if (progress.step % LOG_INTERVAL === 0) logStep(session, progress, lr);
+        if (progress.step % LOG_INTERVAL === 0) logStep(session, progress, lr, losses);
         session.emit({
           type: "step",
           stage: "supernet",
@@ -95,12 +95,18 @@ export async function supernetStage(session: Session, progress: Progress, profil
   }
 }
 
-/** One optimiser step; one with NaN or infinity is left out. */
-function step(session: Session, stage1: Stage1, images: Tensor, progress: Progress, lr: number): void {
+/** One optimiser step; its losses. One with NaN or infinity is left out and has none. */
+function step(
+  session: Session,
+  stage1: Stage1,
+  images: Tensor,
+  progress: Progress,
+  lr: number,
+): Record<string, number> {
   const { config, learner, input } = session;
   learner.saveStatistics();
   const draws = stage1.draws(progress.step, images.n);
-  const losses = stage1.backward(images, input.labels, progress.step, draws);
+  const losses: Record<string, number> = { ...stage1.backward(images, input.labels, progress.step, draws) };
   const broken = Object.entries(losses).find(([, value]) => !Number.isFinite(value))?.[0];
   const parameter = broken === undefined ? learner.nonfiniteGradient() : null;
   progress.step++;
@@ -110,13 +116,18 @@ function step(session: Session, stage1: Stage1, images: Tensor, progress: Progre
     learner.restoreStatistics();
     const where = parameter !== null ? `the gradient of ${parameter}` : `the loss of the ${broken} width`;
     const origin = layer === null ? where : `${where}, first in ${layer}`;
-    skipStep(session, progress, progress.step, origin, "Lower lr, or raise warmup_epochs.");
-    return;
+    const advice =
+      "Lower lr, raise warmup_epochs or set clip_grad in a new run; " +
+      `--init ${session.folder.path}/best.safetensors starts it from this one's best epoch.`;
+    skipStep(session, progress, progress.step, origin, advice);
+    return {};
   }
   progress.bad = 0;
+  if (config.clip_grad !== null) learner.clipGradients(config.clip_grad);
   learner.step(["decayed", "plain"], { lr, momentum: config.momentum, weightDecay: config.weight_decay });
   learner.ema(emaDecay(config, progress.step));
-  addLosses(progress, { ...losses });
+  addLosses(progress, losses);
+  return losses;
 }
 
 /** Of every numbered width, on a copy of the student, so that an evaluation leaves no trace in the training. */
@@ -167,12 +178,13 @@ async function save(session: Session, progress: Progress): Promise<void> {
   await session.folder.save("last", checkpoint(session.learner, session.about, toState(progress)));
 }
 
-function logStep(session: Session, progress: Progress, lr: number): void {
+/** The step's own losses, in which a beginning divergence shows that the epoch's means hide. */
+function logStep(session: Session, progress: Progress, lr: number, losses: Record<string, number>): void {
   session.folder.step({
     stage: progress.stage,
     epoch: progress.epoch + 1,
     step: progress.step,
     lr,
-    ...prefixed("loss_", meanLosses(progress)),
+    ...prefixed("loss_", losses),
   });
 }

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { readModelFile } from "../../src/io/model-file-node.js";
 import { type Supernet, topSlot } from "../../src/models/build.js";
+import type { TrainConfig } from "../../src/train/config.js";
 import type { Stage, TrainEvent } from "../../src/train/events.js";
 import { gateStage } from "../../src/train/gate-stage-node.js";
 import { startOf } from "../../src/train/progress.js";
@@ -23,9 +24,10 @@ async function oneEpoch(
   stage: Stage,
   name: string,
   meddle: (event: TrainEvent, session: Session) => void,
+  change: Partial<TrainConfig> = {},
 ): Promise<string[]> {
   const small = smallConfig(data, join(folder, name), "gumbel");
-  const config = { ...small, epochs: 1, recovery_interval: 2, gate: { ...small.gate, epochs: 1 } };
+  const config = { ...small, epochs: 1, recovery_interval: 2, ...change, gate: { ...small.gate, epochs: 1 } };
   const run = await RunFolder.open(config.output, config, { resume: false });
   const warnings: string[] = [];
   const session = await openSession(config, run, (event) => {
@@ -57,6 +59,41 @@ const isStep = (event: TrainEvent, step: number) => event.type === "step" && eve
 
 /** The last convolution of the last block. */
 const lastPointwise = (net: Supernet) => net.convs.filter(({ name }) => name.endsWith("conv_pw")).at(-1)!;
+
+describe("a gradient that is too long", () => {
+  const norm = (values: Float32Array) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
+
+  it("is shortened to the limit, its direction kept; a shorter one keeps its bits", async () => {
+    await oneEpoch("supernet", "long", (event, { backend, net, learner }) => {
+      if (!isStep(event, 1)) return;
+      const grads = () => backend.f32.subarray(learner.grads / 4, learner.grads / 4 + net.layout.trainable);
+      const long = grads().slice();
+      const length = norm(long);
+      learner.clipGradients(length * 1.001);
+      assert.deepEqual(grads(), long);
+      learner.clipGradients(length / 8);
+      assert.ok(Math.abs(norm(grads()) / (length / 8) - 1) < 1e-6);
+      grads().forEach((value, i) => void assert.ok(Math.abs(value - long[i]! / 8) <= Math.abs(long[i]!) * 1e-6));
+    });
+  });
+
+  it("moves the weights by no more than clip_grad allows", async () => {
+    const change = { clip_grad: 1e-6, weight_decay: 0, momentum: 0 };
+    let before = new Float32Array();
+    let moved = Number.NaN;
+    await oneEpoch(
+      "supernet",
+      "clipped",
+      (event, { backend, net, learner }) => {
+        const weights = () => backend.f32.slice(learner.student / 4, learner.student / 4 + net.layout.trainable);
+        if (isStep(event, 1)) before = weights();
+        if (event.type === "step" && event.step === 2) moved = norm(weights().map((w, i) => w - before[i]!)) / event.lr;
+      },
+      change,
+    );
+    assert.ok(moved > 0 && moved <= 1.1e-6, String(moved));
+  });
+});
 
 describe("a step with NaN", () => {
   it("in a weight is skipped with its number and the layer, and leaves no trace", async () => {
@@ -139,7 +176,7 @@ describe("a step with NaN", () => {
       {
         code: "ERR_DIVERGED",
         message:
-          /^step 6: NaN or infinity in .*classifier.*, 3 steps in a row; training stopped, the last checkpoint in .* is kept\. Lower lr/,
+          /^step 6: NaN or infinity in .*classifier.*, 3 steps in a row; training stopped, the last checkpoint in .* is kept\. Lower lr, .*--init .*three\/best\.safetensors/,
       },
     );
     const { training, tensors } = await readModelFile(join(path, "last.safetensors"));
