@@ -30,7 +30,7 @@ class NativeBackend extends Backend {
   readonly #memory: ArrayBuffer;
 
   constructor(addon: NativeAddon, index: number, isa: string, threads: number) {
-    const memory = addon.createArena(ARENA_BYTES);
+    const memory = createArena(addon);
     const lacksBf16 = addon.lacksBf16(index) || null;
     super({ name: "native", isa, threads, notes: [], lacksBf16 }, memory, 0, memory.byteLength);
     this.#addon = addon;
@@ -52,5 +52,13 @@ class NativeBackend extends Backend {
 
   protected override grow(): boolean {
     return false; // all there is was mapped at the start
+  }
+}
+
+function createArena(addon: NativeAddon): ArrayBuffer {
+  try {
+    return addon.createArena(ARENA_BYTES);
+  } catch (cause) {
+    throw new BackendError(`no memory for its arena: ${(cause as Error).message}`, { cause });
   }
 }

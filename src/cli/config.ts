@@ -80,12 +80,13 @@ function assign(config: TrainConfig, path: string, value: unknown): void {
 }
 
 /** Settings that are right alone and wrong together. */
-function conflicts({ augment, lr, min_lr, warmup_epochs, warmup_lr }: TrainConfig): string[] {
+function conflicts({ augment, lr, min_lr, warmup_epochs, warmup_lr, gate }: TrainConfig): string[] {
   const found: string[] = [];
   if (augment.scale && augment.crop_pad > 0) {
     found.push("`augment.crop_pad` and `augment.scale` exclude each other: leave one out");
   }
   if (min_lr > lr) found.push(`\`min_lr\`: expected at most \`lr\`, ${lr}, got ${min_lr}`);
+  else if (min_lr > gate.lr) found.push(`\`min_lr\`: expected at most \`gate.lr\`, ${gate.lr}, got ${min_lr}`);
   if (warmup_epochs > 0 && warmup_lr > lr)
     found.push(`\`warmup_lr\`: expected at most \`lr\`, ${lr}, got ${warmup_lr}`);
   return found;

@@ -93,8 +93,11 @@ const gate = v.strictObject({
     "cascade",
   ]),
   holdout: lessThanOne("share of the training images kept from stage I for the gate"),
-  images: choice("what the gate learns from: held-out images, or the training images too", ["held_out", "all"]),
-  views: whole("times the gate sees them: held-out ones as they are, then all augmented", 1),
+  images: choice("what the gate learns from: held-out images, or the training images too; gumbel: held-out ones", [
+    "held_out",
+    "all",
+  ]),
+  views: whole("times the gate sees them: held-out ones as they are, then all augmented; not of gumbel", 1),
 });
 
 export const schema = v.strictObject({

@@ -2,6 +2,7 @@
 import { FormatError } from "../errors.js";
 import { type Pixels, toChannels } from "../image/pixels.js";
 import { type Preprocessing, preprocess } from "../image/preprocess.js";
+import { coverSize } from "../image/resize.js";
 import { Philox } from "../random/philox.js";
 import type { AugmentConfig } from "../train/config.js";
 import { makeAugment } from "./augment.js";
@@ -63,7 +64,9 @@ export function localMaker(dataset: Dataset, { input, augment, seed, maxBroken }
     const good = async (i: number): Promise<Pixels | null> => {
       if (broken.has(i)) return null;
       try {
-        return toChannels(await dataset.pixels(i), channels);
+        const pixels = toChannels(await dataset.pixels(i), channels);
+        coverSize(pixels, Math.ceil(input.height / input.cropPct), Math.ceil(input.width / input.cropPct));
+        return pixels;
       } catch (error) {
         if (!(error instanceof FormatError)) throw error;
         broken.set(i, error.message);

@@ -155,16 +155,16 @@ export class EmitExec implements Exec<Activations> {
   };
 
   #groupNorm(y: Activations, norm: Norm, act: Activation): void {
-    const stats: Buffer = { floats: 2 * Math.ceil(y.c / GROUP_CHANNELS) };
-    const half = (stats.floats / 2) * 4;
-    this.#emit("group norm", [y.buffer, stats], (at) => ({
+    const floats = Math.ceil(y.c / GROUP_CHANNELS);
+    const [mean, inv]: [Buffer, Buffer] = [{ floats }, { floats }];
+    this.#emit("group norm", [y.buffer, mean, inv], (at) => ({
       op: "group_norm",
       x: at(y.buffer),
       y: at(y.buffer),
       gamma: this.constants.param(norm.weight),
       beta: this.constants.param(norm.bias),
-      mean: at(stats),
-      inv: at(stats) + half,
+      mean: at(mean),
+      inv: at(inv),
       n: 0,
       hw: y.h * y.w,
       c: y.c,

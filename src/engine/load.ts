@@ -5,6 +5,7 @@ import { openBackend } from "../backend/open.js";
 import { UsageError } from "../errors.js";
 import { decodeModel, type ModelFile } from "../io/model-file.js";
 import { Network } from "./network.js";
+import { checkKeys } from "./options.js";
 
 export interface LoadOptions {
   /** `auto`: native where the addon is built, else WASM; `network.device` says which and why. */
@@ -26,18 +27,17 @@ export async function readModel(place: string): Promise<ModelFile> {
 /**
  * Loads a model file: in Node from a path or the name of a model that comes with the package, such as `fashion`; in a browser from a
  * URL; or from its bytes. Throws FormatError (not a model, broken, of a newer version), BackendError (the device asked for is not
- * there), UsageError (no such file), StorageError (it cannot be read).
+ * there), UsageError (in Node: no such file; options that there are not), StorageError (it cannot be read or fetched).
  */
-export async function load(
-  model: string | Uint8Array,
-  { precision: asked = "auto", ...options }: LoadOptions = {},
-): Promise<Network> {
+export async function load(model: string | Uint8Array, options: LoadOptions = {}): Promise<Network> {
+  checkKeys(options, ["device", "threads", "precision"]);
+  const { precision: asked = "auto", ...kernels } = options;
   if (typeof model !== "string" && !(model instanceof Uint8Array)) {
     throw new UsageError("load: expected the path or name of a model, or its bytes");
   }
   const file = typeof model === "string" ? await readModel(model) : decodeModel(model);
   const precision = asked === "auto" ? "fp32" : asked;
-  const backend = await openBackend({ ...options, precision });
+  const backend = await openBackend({ ...kernels, precision });
   try {
     return new Network(backend, file, precision);
   } catch (error) {

@@ -6,12 +6,13 @@ import { type ImageInput, readImage } from "../image/input.js";
 import { preprocess } from "../image/preprocess.js";
 import { type CalibrationPoint, type ModelFile, type Routing, routingOf, selectTensors } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
-import { checkCalibrated, networkOf } from "../models/file.js";
+import { checkCalibrated, checkParameters, networkOf } from "../models/file.js";
 import type { ModelSpec } from "../models/spec.js";
 import { allocSpan, readState } from "../models/state.js";
 import { channelsAt, type Route, type Slot } from "../nn/width.js";
 import { type Budget, BudgetTable } from "./budget.js";
 import { deviceLatency } from "./latency.js";
+import { checkKeys } from "./options.js";
 import { Plan } from "./plan.js";
 
 /** A width by number or by name; or a route, a width for each gate in order; `dynamic` lets the model choose. */
@@ -76,8 +77,10 @@ export class Network {
     this.#net = networkOf(file, precision);
     this.model = { name: file.model.name, spec: this.#net.spec };
     this.gated = file.candidates.length > 0 && this.#net.gates.length > 0;
+    const parameters = selectTensors(tensors, "parameters");
+    checkParameters(this.#net, parameters); // a table can claim any size: before memory is taken
     this.#span = allocSpan(backend, this.#net.layout.floats);
-    readState(backend, this.#net, this.#span, selectTensors(tensors, "parameters"));
+    readState(backend, this.#net, this.#span, parameters);
     this.#slots = file.calibrated ?? [];
   }
 
@@ -168,6 +171,7 @@ export class Network {
     const known = this.#plans.get(size);
     if (known !== undefined && known.batch >= n) return known;
     known?.dispose();
+    this.#plans.delete(size); // where the larger one finds no memory, none is left
     const batch = 2 ** Math.ceil(Math.log2(n));
     const plan = new Plan(this.#backend, this.#net, this.#span, { batch, slots: this.#slots, dynamic: this.gated });
     this.#plans.set(size, plan);
@@ -266,12 +270,4 @@ function isRouting(way: Way): way is Routing {
 
 function gone(): UsageError {
   return new UsageError("this network was disposed of; load it again");
-}
-
-/** Refuses what would be ignored: a misspelt `topk` must not pass for the default. */
-function checkKeys(options: object, known: readonly string[]): void {
-  const unknown = Object.keys(options).filter((key) => !known.includes(key));
-  if (unknown.length > 0) {
-    throw new UsageError(`options: expected ${known.join(", ")}; there is no ${unknown.join(", ")}`);
-  }
 }

@@ -31,7 +31,7 @@ import { FoldedNorms } from "./fold.js";
 /** The records of one segment at one width in and one width chosen. */
 interface Variant {
   readonly ops: readonly PlannedOp[];
-  /** Buffers that cross the gate behind this segment, and its scores; the logits where it is the last. */
+  /** Buffers that cross the gate behind this segment. */
   readonly boundary: readonly Buffer[];
   readonly scores: Activations | null;
   /** What its gate reads, and what passes it. */
@@ -110,32 +110,37 @@ export class Plan {
     this.batch = options.batch;
     this.#folded = new FoldedNorms(backend);
     this.#segments = cutAtGates(net.steps);
-    const { height: h, width: w, channels: c } = net.spec.input;
-    const image: Activations = { h, w, c, buffer: { floats: h * w * c } };
-    const dynamic = options.dynamic ?? net.gates.length > 0;
-    const slots = options.slots ?? Array.from({ length: net.widths }, (_, k) => k);
-    const memo = new Map<string, Variant>();
-    // Slot 0 first: its root is record 0, where a routed run begins.
-    const roots: Slot[] = [];
-    if (dynamic || slots.some((s) => s !== "largest")) roots.push(0);
-    if (slots.includes("largest")) roots.push("largest");
-    for (const slot of roots) {
-      this.#roots.set(slot, this.#compile(memo, 0, startWalk(image, slot), [image.buffer], slots, dynamic));
+    try {
+      const { height: h, width: w, channels: c } = net.spec.input;
+      const image: Activations = { h, w, c, buffer: { floats: h * w * c } };
+      const dynamic = options.dynamic ?? net.gates.length > 0;
+      const slots = options.slots ?? Array.from({ length: net.widths }, (_, k) => k);
+      const memo = new Map<string, Variant>();
+      // Slot 0 first: its root is record 0, where a routed run begins.
+      const roots: Slot[] = [];
+      if (dynamic || slots.some((s) => s !== "largest")) roots.push(0);
+      if (slots.includes("largest")) roots.push("largest");
+      for (const slot of roots) {
+        this.#roots.set(slot, this.#compile(memo, 0, startWalk(image, slot), [image.buffer], slots, dynamic));
+      }
+      const variants = [...memo.values()];
+      this.#place(variants, image.buffer);
+      this.input = this.#addresses.get(image.buffer)!;
+      this.logits = this.#alloc(options.batch * net.spec.classes * 4);
+      for (const gate of net.gates) {
+        this.#choices.push(this.#alloc(4));
+        const bias = this.#alloc(gate.candidates.length * 4);
+        backend.f32.fill(0, bias / 4, bias / 4 + gate.candidates.length);
+        this.#biases.push(bias);
+        const crossing = Math.max(...variants.filter((v) => v.gate === gate).map((v) => boundaryFloats(v)), 0);
+        this.#stashes.push(options.batch > 1 ? this.#alloc(crossing * options.batch * 4) : 0);
+      }
+      this.#write(variants);
+      this.refresh();
+    } catch (error) {
+      this.dispose(); // what was allocated before the memory ran out
+      throw error;
     }
-    const variants = [...memo.values()];
-    this.#place(variants, image.buffer);
-    this.input = this.#addresses.get(image.buffer)!;
-    this.logits = this.#alloc(options.batch * net.spec.classes * 4);
-    for (const gate of net.gates) {
-      this.#choices.push(this.#alloc(4));
-      const bias = this.#alloc(gate.candidates.length * 4);
-      backend.f32.fill(0, bias / 4, bias / 4 + gate.candidates.length);
-      this.#biases.push(bias);
-      const crossing = Math.max(...variants.filter((v) => v.gate === gate).map((v) => boundaryFloats(v)), 0);
-      this.#stashes.push(options.batch > 1 ? this.#alloc(crossing * options.batch * 4) : 0);
-    }
-    this.#write(variants);
-    this.refresh();
   }
 
   /** Call after weights or statistics in the span have changed. */
@@ -367,7 +372,6 @@ export class Plan {
   }
 
   #write(variants: readonly Variant[]): void {
-    const { arena } = this.#backend;
     let count = 0;
     for (const v of variants) {
       v.first = count;
@@ -375,7 +379,7 @@ export class Plan {
     }
     this.#recordCount = count;
     this.#records = this.#alloc(count * RECORD_BYTES);
-    const probe = arena.alloc(RECORD_BYTES);
+    const probe = this.#alloc(RECORD_BYTES);
     let scratch = 0;
     const needs: number[] = [];
     const address = (b: Buffer) => this.#addresses.get(b)!;
@@ -409,7 +413,6 @@ export class Plan {
         count: v.gate.candidates.length,
       });
     }
-    arena.free(probe);
     if (scratch > 0) {
       const at = this.#alloc(scratch);
       for (const word of needs) this.#backend.i32[word] = at;

@@ -7,6 +7,7 @@ import type { Supernet } from "../models/build.js";
 import type { Gate } from "../nn/layers.js";
 import type { Slot } from "../nn/width.js";
 import type { DynamicPredictions } from "./predictions.js";
+import { topClass } from "./top1.js";
 
 /** Of every image: the top-1 class, whether it is right, and how confident it is. */
 export class Column {
@@ -19,8 +20,7 @@ export class Column {
     const classes = logits.length / labels.length;
     for (let i = 0; i < labels.length; i++) {
       const row = logits.subarray(i * classes, (i + 1) * classes);
-      let best = 0;
-      for (let c = 1; c < classes; c++) if (row[c]! > row[best]!) best = c;
+      const best = topClass(row);
       this.predicted.push(best);
       this.correct.push(best === labels[i] ? 1 : 0);
       this.confidence.push(confidenceOf(row));

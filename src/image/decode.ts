@@ -2,7 +2,7 @@
 import { source } from "#source";
 import { FormatError } from "../errors.js";
 import { isJpeg, readJpegHeader } from "./jpeg-header.js";
-import type { Pixels } from "./pixels.js";
+import { MAX_PIXELS, type Pixels } from "./pixels.js";
 import { decodePng, isPng } from "./png.js";
 
 export interface DecodeOptions {
@@ -22,7 +22,7 @@ export interface DecodeOptions {
  */
 export async function decodeImage(
   bytes: Uint8Array,
-  { channels, maxPixels = 25_000_000 }: DecodeOptions,
+  { channels, maxPixels = MAX_PIXELS }: DecodeOptions,
 ): Promise<Pixels> {
   const checkSize = (height: number, width: number) => {
     if (height * width > maxPixels) {

@@ -5,6 +5,9 @@ import { readOrientation } from "./orientation.js";
 /** What an APP1 segment with EXIF begins with: "Exif" and two zeros. */
 const EXIF = [0x45, 0x78, 0x69, 0x66, 0, 0];
 
+/** A progressive image has about ten. */
+const MAX_SCANS = 100;
+
 export function isJpeg(bytes: Uint8Array): boolean {
   return bytes[0] === 0xff && bytes[1] === 0xd8 && bytes[2] === 0xff;
 }
@@ -48,12 +51,26 @@ export function readJpegHeader(bytes: Uint8Array): JpegHeader {
       let end = bytes.length - 2;
       while (end > at && !(bytes[end] === 0xff && bytes[end + 1] === 0xd9)) end--;
       if (end <= at) throw truncated("without an end-of-image marker");
+      if (countScans(bytes, at) > MAX_SCANS) {
+        throw new FormatError(
+          `JPEG: more than ${MAX_SCANS} scans, each of which a decoder goes through the whole image for`,
+        );
+      }
       return { ...size, orientation: exif ? readOrientation(exif) : 1 };
     } else if (marker === 0xe1 && EXIF.every((byte, i) => bytes[at + 2 + i] === byte)) {
       exif ??= bytes.subarray(at + 2 + EXIF.length, at + length);
     }
     at += length;
   }
+}
+
+/** Scans of the image data that begins at `from`, its first one included. A marker's bytes inside pixel data are escaped. */
+function countScans(bytes: Uint8Array, from: number): number {
+  let scans = 1;
+  for (let at = bytes.indexOf(0xff, from); at >= 0; at = bytes.indexOf(0xff, at + 1)) {
+    if (bytes[at + 1] === 0xda) scans++;
+  }
+  return scans;
 }
 
 /** SOF0..SOF15: 0xc0 to 0xcf without DHT, JPG and DAC. */

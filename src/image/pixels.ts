@@ -9,6 +9,9 @@ export interface Pixels {
   channels: 1 | 3;
 }
 
+/** Largest image that is made of a file, where nothing else is asked for. */
+export const MAX_PIXELS = 25_000_000;
+
 /** Zeroed pixels. */
 export function allocPixels(height: number, width: number, channels: 1 | 3): Pixels {
   return { data: new Uint8Array(height * width * channels), height, width, channels };

@@ -18,7 +18,8 @@ export function fromRaw(image: RawImage): Pixels {
     );
   }
   const found = data.length / (width * height);
-  if (!(width > 0 && height > 0) || (found !== 1 && found !== 3 && found !== 4)) {
+  const whole = [width, height].every((side) => Number.isInteger(side) && side > 0);
+  if (!whole || (found !== 1 && found !== 3 && found !== 4)) {
     throw new ShapeError(
       `image: expected ${width}×${height} pixels of 1, 3 or 4 channels, got ${data.length} values of data`,
     );

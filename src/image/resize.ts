@@ -2,8 +2,8 @@
  * Antialiased resize of 8-bit pixels, bit for bit as Pillow's `Image.resize`: when shrinking, the filter widens with the
  * scale; weights are 22-bit fixed point; rows first, then columns, rounded and clipped to 8 bits after each.
  */
-import { UsageError } from "../errors.js";
-import { allocPixels, type Pixels } from "./pixels.js";
+import { FormatError, UsageError } from "../errors.js";
+import { allocPixels, MAX_PIXELS, type Pixels } from "./pixels.js";
 
 export type Interpolation = "bilinear" | "bicubic";
 
@@ -134,11 +134,24 @@ export function resize(pixels: Pixels, height: number, width: number, interpolat
 }
 
 /**
- * The image scaled so that it just covers `height` x `width`, its aspect kept. For a square this is torchvision's
- * `Resize(size)`: shorter side to `size`, longer side rounded down.
+ * Rows and columns of the image scaled so that it just covers `height` x `width`, its aspect kept. For a square this is torchvision's
+ * `Resize(size)`: shorter side to `size`, longer side rounded down. FormatError where a very long image would take more than
+ * `MAX_PIXELS` so.
  */
+export function coverSize(pixels: Pixels, height: number, width: number): [rows: number, columns: number] {
+  const [rows, columns] =
+    pixels.width * height <= pixels.height * width
+      ? [Math.floor((width * pixels.height) / pixels.width), width]
+      : [height, Math.floor((height * pixels.width) / pixels.height)];
+  if (rows * columns > MAX_PIXELS) {
+    throw new FormatError(
+      `image: ${pixels.width}x${pixels.height} is too long: ${columns}x${rows} pixels cover ${width}x${height}. Crop it first`,
+    );
+  }
+  return [rows, columns];
+}
+
+/** The image at its `coverSize`. */
 export function resizeToCover(pixels: Pixels, height: number, width: number, interpolation: Interpolation): Pixels {
-  return pixels.width * height <= pixels.height * width
-    ? resize(pixels, Math.floor((width * pixels.height) / pixels.width), width, interpolation)
-    : resize(pixels, height, Math.floor((height * pixels.width) / pixels.height), interpolation);
+  return resize(pixels, ...coverSize(pixels, height, width), interpolation);
 }

@@ -1,5 +1,5 @@
 /** Files and images under Node. */
-import { inflateSync } from "node:zlib";
+import { type Inflate, inflateSync } from "node:zlib";
 import { readBytes } from "../io/files-node.js";
 import { readModelBytes } from "../io/model-file-node.js";
 import { decodeJpeg } from "./jpeg-node.js";
@@ -13,7 +13,14 @@ export const source: Source = {
   readModel: readModelBytes,
 
   async inflate(pieces, limit) {
-    return inflateSync(pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces), { maxOutputLength: limit });
+    const deflated = pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces);
+    const { buffer, engine } = inflateSync(deflated, { maxOutputLength: limit, info: true }) as unknown as {
+      buffer: Buffer;
+      engine: Inflate;
+    };
+    // As a browser: its DecompressionStream takes nothing behind the stream's end.
+    if (engine.bytesWritten < deflated.length) throw new Error("bytes follow its end");
+    return buffer;
   },
 
   async decodeJpeg(bytes, channels, orientation) {

@@ -5,9 +5,16 @@ import { fromRaw } from "./raw.js";
 import type { Source } from "./source.js";
 
 async function read(place: string): Promise<Uint8Array> {
-  const response = await fetch(place);
+  let response: Response;
+  let bytes: Uint8Array;
+  try {
+    response = await fetch(place);
+    bytes = new Uint8Array(await response.arrayBuffer());
+  } catch (cause) {
+    throw new StorageError(`${place}: it could not be fetched: ${(cause as Error).message}`, { cause });
+  }
   if (!response.ok) throw new StorageError(`${place}: expected the file, got HTTP status ${response.status}`);
-  return new Uint8Array(await response.arrayBuffer());
+  return bytes;
 }
 
 export const source: Source = {
@@ -32,17 +39,18 @@ export const source: Source = {
   },
 
   async decodeJpeg(bytes, channels) {
-    let bitmap: ImageBitmap;
+    let image: ImageData;
     try {
       // Every browser turns it upright by default; the standard has no word for leaving it as it lies.
-      bitmap = await createImageBitmap(new Blob([bytes.slice()]), { colorSpaceConversion: "none" });
+      const bitmap = await createImageBitmap(new Blob([bytes.slice()]), { colorSpaceConversion: "none" });
+      const { width, height } = bitmap;
+      const context = new OffscreenCanvas(width, height).getContext("2d")!;
+      context.drawImage(bitmap, 0, 0);
+      bitmap.close();
+      image = context.getImageData(0, 0, width, height);
     } catch (cause) {
       throw new FormatError(`JPEG: this browser cannot decode it: ${(cause as Error).message}`, { cause });
     }
-    const { width, height } = bitmap;
-    const context = new OffscreenCanvas(width, height).getContext("2d")!;
-    context.drawImage(bitmap, 0, 0);
-    bitmap.close();
-    return toChannels(fromRaw(context.getImageData(0, 0, width, height)), channels);
+    return toChannels(fromRaw(image), channels);
   },
 };

@@ -1,13 +1,21 @@
-/** Checks of JSON from a model file: what fits is returned as its type, what does not is a FormatError that names the place. */
+/** Checks of JSON from a file: what fits is returned as its type, what does not is a FormatError that names the place. */
 import { FormatError } from "../errors.js";
 
 /** `path` names the value in messages, for example `preprocessing.std.1`. */
 export type Check<T> = (value: unknown, path: string) => T;
 
 function wrong(path: string, expected: string, value: unknown): FormatError {
-  const text = JSON.stringify(value) ?? "nothing";
+  const text = shown(value);
   const got = text.length > 60 ? `${text.slice(0, 57)}...` : text;
-  return new FormatError(`The model file's "${path}" is wrong: expected ${expected}, got ${got}.`);
+  return new FormatError(`"${path}" is wrong: expected ${expected}, got ${got}.`);
+}
+
+function shown(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? "nothing";
+  } catch {
+    return "something nested too deep to show";
+  }
 }
 
 /** `expected` says in words what `fits` accepts. */
@@ -29,10 +37,21 @@ export function such<T>(first: Check<T>, expected: string, holds: (value: T) => 
 
 export const anything = check("a value", (x): x is unknown => x !== undefined);
 export const string = check("a string", (x): x is string => typeof x === "string");
+export const boolean = check("true or false", (x): x is boolean => typeof x === "boolean");
 export const number = check("a finite number", (x): x is number => Number.isFinite(x));
 
 export function whole(min: number): Check<number> {
   return such(number, `a whole number ≥ ${min}`, (x) => Number.isInteger(x) && x >= min);
+}
+
+/** One of these values. */
+export function oneOf<const T extends readonly (string | number | boolean)[]>(...choices: T): Check<T[number]> {
+  const expected = choices.join(", ").replace(/, ([^,]*)$/, " or $1");
+  return check(expected, (x): x is T[number] => (choices as readonly unknown[]).includes(x));
+}
+
+export function nullable<T>(present: Check<T>): Check<T | null> {
+  return (value, path) => (value === null ? null : present(value, path));
 }
 
 /** For a field that may be left out. */

@@ -3,7 +3,7 @@
  * preprocessing. docs/FORMAT.md describes it. Nothing here knows what a width or a gate does with it.
  */
 import { FormatError, UsageError } from "../errors.js";
-import { anything, type Check, check, list, number, object, optional, string, such, whole } from "./check.js";
+import { anything, type Check, check, list, number, object, oneOf, optional, string, such, whole } from "./check.js";
 import { quote } from "./json-scanner.js";
 import { naming } from "./place.js";
 import { looksLikeSafetensors, readSafetensors, type StoredTensor, writeSafetensors } from "./safetensors.js";
@@ -99,7 +99,7 @@ const preprocessing = object({
   channels: whole(1),
   mean: list(number),
   std: list(such(number, "a number above 0", (x) => x > 0)),
-  interpolation: check("bilinear or bicubic", (x): x is "bilinear" | "bicubic" => x === "bilinear" || x === "bicubic"),
+  interpolation: oneOf("bilinear", "bicubic"),
   cropPct: such(number, "a share above 0, up to 1", (x) => x > 0 && x <= 1),
 });
 

@@ -1,10 +1,11 @@
 /** The network that a model file describes; refuses a file whose parts do not fit each other. */
 import type { Precision } from "../backend/backend.js";
 import { FormatError, UncalibratedError } from "../errors.js";
-import type { ModelFile } from "../io/model-file.js";
+import { checkTensors, type ModelFile } from "../io/model-file.js";
+import type { StoredTensor } from "../io/safetensors.js";
 import type { Slot } from "../nn/width.js";
 import { build, type Supernet } from "./build.js";
-import type { ModelSpec } from "./spec.js";
+import { readSpec } from "./read-spec.js";
 
 /** Builds the file's network. FormatError where the table makes none, or classes, preprocessing or widths are not its. */
 export function networkOf(file: ModelFile, precision: Precision = "fp32"): Supernet {
@@ -34,10 +35,15 @@ export function networkOf(file: ModelFile, precision: Precision = "fp32"): Super
 
 function built(spec: unknown, precision: Precision): Supernet {
   try {
-    return build(spec as ModelSpec, precision);
+    return build(readSpec(spec, "model.spec"), precision);
   } catch (cause) {
     throw new FormatError(`The model's spec makes no network: ${(cause as Error).message}`, { cause });
   }
+}
+
+/** FormatError, which names them, where the tensors are not the network's parameters, each and no other, each of its shape. */
+export function checkParameters(net: Supernet, tensors: ReadonlyMap<string, StoredTensor>): void {
+  checkTensors(new Map(net.layout.params.map((p) => [p.name, p.fileShape])), tensors);
 }
 
 /** The slot, where its norm statistics were measured; else UncalibratedError. */

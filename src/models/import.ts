@@ -2,12 +2,13 @@
 import { FormatError, UsageError } from "../errors.js";
 import { asFloat32, float32Tensor } from "../io/float32.js";
 import { quote } from "../io/json-scanner.js";
-import { checkTensors, type ModelFile } from "../io/model-file.js";
+import type { ModelFile } from "../io/model-file.js";
 import type { StoredTensor } from "../io/safetensors.js";
 import { type Checkpoint, type CheckpointOptions, readCheckpoint } from "../io/torch/checkpoint.js";
 import type { Param } from "../nn/parameters.js";
 import type { Slot } from "../nn/width.js";
 import { build, paramsAlong, type Supernet, slotsOf } from "./build.js";
+import { checkParameters } from "./file.js";
 import { listModels, modelSpec } from "./registry.js";
 import type { ModelSpec } from "./spec.js";
 
@@ -46,7 +47,7 @@ export function toModelFile({ weights }: Checkpoint, options: NetworkOptions = {
   const { name, net } = findNetwork(tensors, options);
   const { spec } = net;
   try {
-    checkTensors(new Map(net.layout.params.map((p) => [p.name, p.fileShape])), tensors);
+    checkParameters(net, tensors);
   } catch (cause) {
     throw new FormatError(`As ${name}: ${(cause as Error).message}`, { cause });
   }

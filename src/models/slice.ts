@@ -4,10 +4,10 @@
  */
 import { UsageError } from "../errors.js";
 import { asFloat32, float32Tensor } from "../io/float32.js";
-import { checkTensors, type ModelFile, selectTensors } from "../io/model-file.js";
+import { type ModelFile, selectTensors } from "../io/model-file.js";
 import { channelsAt, choiceAt, type Route, type Slot, startOf } from "../nn/width.js";
 import { build, paramsAlong, type Supernet, topSlot } from "./build.js";
-import { checkCalibrated } from "./file.js";
+import { checkCalibrated, checkParameters, networkOf } from "./file.js";
 import { fullWidth, type ModelSpec, type StageSpec, type StemSpec, squeezeOf } from "./spec.js";
 
 /**
@@ -16,11 +16,11 @@ import { fullWidth, type ModelSpec, type StageSpec, type StemSpec, squeezeOf } f
  * FormatError where the tensors are not the network's.
  */
 export function sliceModel(file: ModelFile, asked: Route): ModelFile {
-  const spec = file.model.spec as ModelSpec;
-  const full = build(spec);
+  const full = networkOf(file);
+  const { spec } = full;
   const route = checkRoute(full, asked, file.calibrated ?? []);
   const tensors = selectTensors(file.tensors, "parameters");
-  checkTensors(new Map(full.layout.params.map((p) => [p.name, p.fileShape])), tensors);
+  checkParameters(full, tensors);
   const model = narrowModel(file.model.name, spec, route);
   const from = paramsAlong(full, route);
   const to = paramsAlong(build(model.spec), 0);

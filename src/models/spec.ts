@@ -120,6 +120,9 @@ export function checkSpec(spec: ModelSpec): void {
         throw new UsageError(`stage ${i}: where several widths come in, a gate needs attention > 0 to read them alike`);
       }
     }
+    if (stage.kernel === 1 && (stage.block === "separable" || stage.block === "inverted")) {
+      throw new UsageError(`stage ${i}: expected a kernel of 3 or 5, which a depthwise convolution has, got 1`);
+    }
     checkBottleneck(stage, i, spec.residual);
   });
   const act = spec.gate?.act ?? "none";

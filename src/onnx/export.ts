@@ -9,9 +9,9 @@
 import { costBias } from "../cost/bias.js";
 import { gateCosts } from "../cost/madds.js";
 import { UsageError } from "../errors.js";
-import { checkTensors, type ModelFile, routingOf, selectTensors } from "../io/model-file.js";
+import { type ModelFile, routingOf, selectTensors } from "../io/model-file.js";
 import { cutAtGates, type Supernet, walkNetwork, walkToGate } from "../models/build.js";
-import { checkCalibrated, networkOf } from "../models/file.js";
+import { checkCalibrated, checkParameters, networkOf } from "../models/file.js";
 import { sliceModel } from "../models/slice.js";
 import { passGate, type Step, startWalk, type Walk } from "../nn/blocks.js";
 import { type Activations, OnnxExec } from "./emit.js";
@@ -76,7 +76,7 @@ type WalkSegment = (steps: readonly Step[], graph: Graph, from: Walk<Activations
 function routed(file: ModelFile, net: Supernet, graph: Graph, image: Activations): Outputs {
   for (const slot of widthsOf(file)) checkCalibrated(slot, file.calibrated);
   const tensors = selectTensors(file.tensors, "parameters");
-  checkTensors(new Map(net.layout.params.map((p) => [p.name, p.fileShape])), tensors);
+  checkParameters(net, tensors);
   // Weights of a width lie in its branch: onnxruntime prepares only what is in the graph that reads it, which makes 1.5 times
   // the speed. With several gates many ways use the same; those copies would be too many.
   const shared = net.gates.length > 1 ? new Weights(graph, tensors) : null;

@@ -51,9 +51,7 @@ export function batchNorm(
   });
   tape.recordFor(y, (dy) => {
     const share = { dy: dy.at, gamma: weight.gamma, beta: weight.beta, dgamma: weight.dgamma, dbeta: weight.dbeta };
-    tape.receiveInPlace(x, y, (dx) =>
-      tape.backend.call({ op: "batch_norm_dx", ...shape, ...share, x: x.at, dx, mean, inv }),
-    );
+    receive(tape, x, y, (dx) => tape.backend.call({ op: "batch_norm_dx", ...shape, ...share, x: x.at, dx, mean, inv }));
   });
   return y;
 }
@@ -71,7 +69,7 @@ export function groupNorm(tape: Tape, x: Tensor, weight: NormWeight, act: Activa
   const { gamma, beta, dgamma, dbeta, eps } = weight;
   tape.backend.call({ op: "group_norm", ...shape, x: x.at, y: y.at, gamma, beta, mean, inv, eps });
   tape.recordFor(y, (dy) => {
-    tape.receiveInPlace(x, y, (dx) =>
+    receive(tape, x, y, (dx) =>
       tape.backend.call({
         op: "group_norm_dx",
         ...shape,
@@ -88,4 +86,10 @@ export function groupNorm(tape: Tape, x: Tensor, weight: NormWeight, act: Activa
     );
   });
   return y;
+}
+
+/** The input's gradient, or with address 0 that of gamma and beta alone, where the input needs none. */
+function receive(tape: Tape, x: Tensor, y: Tensor, write: (dx: number) => void): void {
+  if (x.needsGrad) tape.receiveInPlace(x, y, write);
+  else write(0);
 }

@@ -36,7 +36,7 @@ export interface CalibrateResult {
 /**
  * Writes both tables (what each λ of the gate, and each cascade, costs and achieves) into the model file, and measures this device's
  * latency anew, which budgets in milliseconds use from then on. Where no budget is set, the model chooses as it did, or with `routing`
- * the other way at the same cost. Calibrate on images that neither weights nor gate were fitted to.
+ * the other way at the same cost, and what was measured of the former is dropped. Calibrate on images that neither weights nor gate were fitted to.
  */
 export async function calibrate(model: string, options: CalibrateOptions): Promise<CalibrateResult> {
   const { output = model } = options;
@@ -60,7 +60,10 @@ export async function calibrate(model: string, options: CalibrateOptions): Promi
     });
     const tables = { calibration, cascades };
     const routing = by === own.by ? own : otherRouting(tables, own)!; // its own point is in its table
-    await writeFileAtomic(output, encodeModel({ ...file, ...tables, ...(by !== own.by && { routing }) }));
+    await writeFileAtomic(
+      output,
+      encodeModel({ ...file, ...tables, ...(by !== own.by && { routing, results: undefined }) }),
+    );
     const table = by === "gate" ? calibration : cascades;
     return { model: output, images, routing, table, candidates };
   });

@@ -58,7 +58,7 @@ export interface GateConfig {
    * fitted them; then, `held_out` is the honest teacher.
    */
   images: "held_out" | "all";
-  /** Times they are seen: the held-out ones as they are, then all augmented. */
+  /** Times they are seen: the held-out ones as they are, then all augmented. `gumbel` sees held-out ones alone, augmented anew each epoch. */
   views: number;
 }
 

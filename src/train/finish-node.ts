@@ -74,7 +74,8 @@ export async function finish(session: Session, progress: Progress, lambda: numbe
 }
 
 function took(seconds: number): string {
-  return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
 /** A row of results.csv as the report wants it. */
@@ -137,7 +138,7 @@ async function exampleSheet(
     return {
       dataUrl: `data:image/png;base64,${Buffer.from(png).toString("base64")}`,
       label: classes[labels[i]!]!,
-      predicted: classes[dynamic!.predicted[i]!]!,
+      predicted: classes[dynamic!.predicted[i]!] ?? "none: NaN",
       width: choice,
     };
   };

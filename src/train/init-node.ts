@@ -2,13 +2,13 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Backend } from "../backend/backend.js";
 import { FormatError, UsageError } from "../errors.js";
-import { checkTensors, decodeModel, isModel, type ModelFile, selectTensors } from "../io/model-file.js";
+import { decodeModel, isModel, type ModelFile, selectTensors } from "../io/model-file.js";
 import { readModelBytes } from "../io/model-file-node.js";
 import { naming } from "../io/place.js";
 import type { StoredTensor } from "../io/safetensors.js";
 import { readCheckpoint } from "../io/torch/checkpoint.js";
 import { type Supernet, slotsOf } from "../models/build.js";
-import { networkOf } from "../models/file.js";
+import { checkParameters, networkOf } from "../models/file.js";
 import { networkTensors } from "../models/import.js";
 import { findPlain, inherit, inheritPlain } from "../models/inherit.js";
 import { narrowSpec } from "../models/slice.js";
@@ -57,7 +57,7 @@ export async function openInit(path: string, target: Target): Promise<Init> {
 function fromModel(path: string, file: ModelFile, { net, model, classes }: Target): Init {
   const source = networkOf(file);
   const tensors = selectTensors(file.tensors, "parameters");
-  checkTensors(new Map(source.layout.params.map((p) => [p.name, p.fileShape])), tensors);
+  checkParameters(source, tensors);
   const classifier = isDeepStrictEqual(file.classes, classes);
   const { preprocessing } = file;
   const other = differences(net.spec, source.spec);

@@ -5,7 +5,7 @@
  *     results.csv          one row per epoch; its header is the first row's keys
  *     metrics.jsonl        one line per logged step
  *     last.safetensors     the checkpoint from which the run goes on
- *     best.safetensors     the best weights so far
+ *     best.safetensors     the best weights so far; in the end the trained model, which is the last epoch's
  *     seconds.json         how long the run has taken, over all its sittings
  *     gate-set.safetensors what the gate learns from; see kept-gate-set-node.ts
  *
@@ -37,8 +37,8 @@ export interface StepRecord {
   [key: string]: unknown;
 }
 
-/** Arguments that a resumed run may change because the result does not depend on them. */
-const FREE_ARGS = new Set(["output", "threads", "workers", "device"]);
+/** Arguments that a resumed run may change because the result of a run that ends well does not depend on them. */
+const FREE_ARGS = new Set(["output", "threads", "workers", "device", "recovery_interval", "max_broken"]);
 
 const FILES = [
   "args.yaml",

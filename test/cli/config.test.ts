@@ -249,6 +249,7 @@ describe("the whole", () => {
       /exclude each other: leave one out$/,
     );
     assert.equal(refusedFlag({ min_lr: "1" }), "`min_lr`: expected at most `lr`, 0.1, got 1");
+    assert.equal(refusedFlag({ min_lr: "0.06" }), "`min_lr`: expected at most `gate.lr`, 0.05, got 0.06");
     assert.equal(refusedFlag({ warmup_lr: "1" }), "`warmup_lr`: expected at most `lr`, 0.1, got 1");
   });
 

@@ -145,6 +145,31 @@ describe("tar", () => {
     fails(() => index(new TextEncoder().encode("no archive".repeat(100))), /not a tar archive/);
   });
 
+  it("refuses a pax size that is no count, which would lead backwards or nowhere", () => {
+    const entry = (name: string, type: string, content: string) => {
+      const block = new Uint8Array(512 + 512 * Math.ceil(content.length / 512));
+      const put = (text: string, at: number) => void block.set(new TextEncoder().encode(text), at);
+      put(name, 0);
+      put(content.length.toString(8).padStart(11, "0"), 124);
+      put(`        ${type}`, 148);
+      put(
+        `${block
+          .reduce((a, b) => a + b, 0)
+          .toString(8)
+          .padStart(6, "0")}\0`,
+        148,
+      );
+      put(content, 512);
+      return block;
+    };
+    for (const size of ["-1536", "-512", "-1", "1e3", "0x10", "", "one"]) {
+      const record = ` size=${size}\n`;
+      const pax = entry("header", "x", `${record.length + (record.length < 9 ? 1 : 2)}${record}`);
+      const bytes = Uint8Array.from([...pax, ...entry("a", "0", "content"), ...new Uint8Array(1024)]);
+      fails(() => index(bytes), /truncated/);
+    }
+  });
+
   it("never fails otherwise than with FormatError when bytes are changed", async () => {
     const bytes = await tarOf({ [long]: "far", b: "y" });
     fc.assert(

@@ -8,6 +8,7 @@ import { encode as encodePng } from "fast-png";
 import { nativeIsas } from "../../src/backend/native.js";
 import { openBackend } from "../../src/backend/open.js";
 import { BudgetTable, firstWithin } from "../../src/engine/budget.js";
+import { Network as NetworkClass } from "../../src/engine/network.js";
 import type { RawImage } from "../../src/image/raw.js";
 import { type Classification, listModels, load, type Network, type Width } from "../../src/index.js";
 import { encodeModel, type ModelFile } from "../../src/io/model-file.js";
@@ -347,6 +348,7 @@ describe("a network refuses", () => {
         [null, "ERR_USAGE", /expected a path, the bytes/],
         [{ data: [1, 2], width: 1, height: 2 }, "ERR_USAGE", /8-bit data/],
         [{ data: new Uint8Array(10), width: 2, height: 2 }, "ERR_SHAPE", /2×2 pixels of 1, 3 or 4 channels, got 10/],
+        [{ data: new Uint8Array(6), width: 1.5, height: 4 }, "ERR_SHAPE", /1\.5×4 pixels/],
         [new Uint8Array(4), "ERR_FORMAT", /expected a PNG or JPEG/],
         [join(folder, "absent.png"), "ERR_USAGE", /no file .*absent\.png/],
       ];
@@ -404,6 +406,13 @@ describe("a network refuses", () => {
 });
 
 describe("load", () => {
+  it("refuses options that there are not", async () => {
+    await assert.rejects(load(bytes, { precison: "bf16" } as object), {
+      code: "ERR_USAGE",
+      message: /expected device, threads, precision; there is no precison/,
+    });
+  });
+
   it("takes a path or bytes, also in the middle of a buffer", async () => {
     const path = join(folder, "m.safetensors");
     writeFileSync(path, bytes);
@@ -463,6 +472,30 @@ describe("memory", () => {
       }
       assert.equal(network.memory(), before);
     }));
+
+  it("that does not suffice for a large batch is an error that leaves the network as it was", async () => {
+    const backend = await openBackend({ threads: 1 });
+    const network = new NetworkClass(backend, sample);
+    const batch = (n: number) => new Float32Array(n * 28 * 28).map((_, i) => Math.sin(i));
+    const [before, used] = [network.run(batch(2)), network.memory()];
+    const fill: number[] = [];
+    for (let size = 2 ** 32; size >= 64; ) {
+      try {
+        fill.push(backend.arena.alloc(size, true));
+      } catch {
+        size /= 2;
+      }
+    }
+    const full = network.memory();
+    assert.throws(() => network.run(batch(32)), { code: "ERR_MEMORY" });
+    assert.ok(network.memory() < full, "the smaller batch's plan is gone, and nothing of the larger one is left");
+    assert.deepEqual(network.run(batch(2)), before);
+    assert.equal(network.memory(), full);
+    for (const at of fill) backend.arena.free(at);
+    assert.equal(network.memory(), used);
+    network.run(batch(32));
+    network.dispose();
+  });
 
   /** Threads, or KiB of this process. */
   const status = (key: "VmRSS" | "VmSize" | "Threads") =>

@@ -73,6 +73,11 @@ const broken: [name: string, bytes: Uint8Array, message: RegExp][] = [
   ["PNG: 1 GiB in 1 MB", pngOf({}, chunk("IDAT", zeros(1024)), end), /far more image data than its size needs/],
   ["PNG: as many in a text chunk", pngOf({}, chunk("zTXt", zeros(1024))), /truncated/],
 
+  [
+    "JPEG: scan upon scan",
+    Buffer.concat([goodJpeg.subarray(0, -2), ...Array(100).fill(Buffer.of(0xff, SOS, 0, 2)), Buffer.of(0xff, 0xd9)]),
+    /JPEG: more than 100 scans/,
+  ],
   ["JPEG: start alone", goodJpeg.subarray(0, 3), /truncated, the file ends inside its header/],
   ["JPEG: start and end", Uint8Array.of(0xff, 0xd8, 0xff, 0xd9, 0, 0, 0, 0), /holds no image, only a header/],
   ["JPEG: cut in the header", goodJpeg.subarray(0, marker(DHT) + 8), /truncated, the file ends inside its header/],

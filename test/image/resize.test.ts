@@ -85,6 +85,18 @@ describe("resize", () => {
 });
 
 describe("resize to cover", () => {
+  it("refuses an image so long that covering the target takes far more memory than the image", () => {
+    for (const [h, w] of [
+      [1, 1_000_000],
+      [1_000_000, 1],
+    ] as const) {
+      assert.throws(() => resizeToCover(allocPixels(h, w, 1), 32, 32, "bilinear"), {
+        code: "ERR_FORMAT",
+        message: /is too long: .* pixels cover 32x32\. Crop it first/,
+      });
+    }
+  });
+
   it("brings one side to the target, the other to at least the target, and keeps the aspect", () => {
     const random = new Philox(5);
     for (let i = 0; i < 200; i++) {

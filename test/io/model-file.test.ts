@@ -119,6 +119,12 @@ describe("a model file", () => {
       '{"by":"gate","threshold":0.5}',
       /"routing\.threshold" is wrong: expected no such field/,
     ],
+    [
+      "depth",
+      "classes",
+      `${"[".repeat(1e5)}${"]".repeat(1e5)}`,
+      /"classes\.0" is wrong: expected a string, got something/,
+    ],
     ["chance", "routing", '{"by":"dice"}', /"routing\.by" is wrong: expected gate or cascade/],
     ["a threshold in percent", "routing", '{"by":"cascade","wider":1,"threshold":50}', /"routing\.threshold"/],
     ["a cascade of no width", "cascades", '[{"threshold":0.5,"madds":1,"accuracy":1}]', /"cascades\.0\.wider"/],

@@ -99,6 +99,6 @@ export function calibrationText(
         ]
       : []),
     `${formatCount(images)} images; ${timed ? "MAdds and ms are" : "MAdds are"} the mean of one image, all that the choice takes included. ` +
-      `${rows} of ${points.length} settings shown.\nwrote ${printable(model)}`,
+      `${rows} of ${points.length} settings shown. Judge the model by other images: its settings were measured on these.\nwrote ${printable(model)}`,
   ].join("\n\n");
 }

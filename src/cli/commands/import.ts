@@ -1,7 +1,6 @@
 /** `dsnet import`: a published checkpoint → model file. Nothing in the checkpoint is run. */
 import { basename, extname, resolve } from "node:path";
 import type { Command } from "commander";
-import * as v from "valibot";
 import { describeSpec } from "../../cost/describe.js";
 import { DsnetError, UsageError } from "../../errors.js";
 import { readBytes, writeFileAtomic } from "../../io/files-node.js";
@@ -9,7 +8,8 @@ import { encodeModel, type ModelFile } from "../../io/model-file.js";
 import { naming } from "../../io/place.js";
 import { type Checkpoint, readCheckpoint } from "../../io/torch/checkpoint.js";
 import { type NetworkOptions, toModelFile } from "../../models/import.js";
-import { checkSpec, type ModelSpec } from "../../models/spec.js";
+import { readSpec } from "../../models/read-spec.js";
+import type { ModelSpec } from "../../models/spec.js";
 import { jsonOption } from "../options.js";
 import { printable } from "../table.js";
 import { Terminal } from "../terminal.js";
@@ -62,7 +62,7 @@ async function networkOptions({ model, spec, labels }: Omit<Options, "output">):
   if (model !== undefined && spec !== undefined) throw new UsageError("expected either --model or --spec, got both");
   return {
     ...(model !== undefined && { model }),
-    ...(spec !== undefined && { spec: await readSpec(spec), model: basename(spec, extname(spec)) }),
+    ...(spec !== undefined && { spec: await readTable(spec), model: basename(spec, extname(spec)) }),
     ...(labels !== undefined && { classes: await readLabels(labels) }),
   };
 }
@@ -84,43 +84,7 @@ async function readLabels(path: string): Promise<string[]> {
   return lines;
 }
 
-const whole = v.pipe(v.number(), v.integer(), v.minValue(1));
-const stage = v.strictObject({
-  block: v.picklist(["separable", "inverted"]),
-  repeat: whole,
-  kernel: v.picklist([3, 5]),
-  stride: v.picklist([1, 2]),
-  widths: v.array(whole),
-  cutFrom: v.optional(whole),
-  gates: v.optional(v.array(v.number())),
-  expansion: v.optional(v.pipe(v.number(), v.minValue(0))),
-});
-const table = v.strictObject({
-  description: v.optional(v.string(), ""),
-  input: v.strictObject({ height: whole, width: whole, channels: v.picklist([1, 3]) }),
-  stem: v.strictObject({
-    kernel: v.picklist([3, 5, 7]),
-    stride: v.picklist([1, 2]),
-    widths: v.array(whole),
-    cutFrom: v.optional(whole),
-  }),
-  stages: v.array(stage),
-  act: v.picklist(["swish", "relu"]),
-  norm: v.picklist(["bn", "gn"]),
-  attention: v.pipe(v.number(), v.minValue(0), v.maxValue(1)),
-  residual: v.boolean(),
-  classes: whole,
-  candidates: v.optional(v.nullable(v.array(v.number())), null),
-  gate: v.optional(
-    v.strictObject({
-      hidden: v.pipe(v.number(), v.integer(), v.minValue(0)),
-      bias: v.boolean(),
-      act: v.optional(v.picklist(["none", "sigmoid"])),
-    }),
-  ),
-});
-
-async function readSpec(path: string): Promise<ModelSpec> {
+async function readTable(path: string): Promise<ModelSpec> {
   const text = await readText(path);
   let value: unknown;
   try {
@@ -128,18 +92,12 @@ async function readSpec(path: string): Promise<ModelSpec> {
   } catch (cause) {
     throw new UsageError(`${path}: ${(cause as Error).message}`, { cause });
   }
-  const result = v.safeParse(table, value);
-  if (!result.success) {
-    const [issue] = result.issues;
-    throw new UsageError(`${path}: ${v.getDotPath(issue) ?? "the file"} is wrong: ${issue.message}`);
-  }
   try {
-    checkSpec(result.output as ModelSpec);
+    return readSpec({ description: "", candidates: null, ...(value as object) }, "table");
   } catch (cause) {
     if (cause instanceof DsnetError) throw new UsageError(`${path}: ${cause.message}`, { cause });
     throw cause;
   }
-  return result.output as ModelSpec;
 }
 
 interface Import {

@@ -91,7 +91,7 @@ function parsePax(bytes: Uint8Array): { path?: string; size?: number } {
     if (!(length > 0)) break;
     const [, key, value] = /^\d+ ([^=]*)=(.*)\n$/s.exec(text(bytes, at, length)) ?? [];
     if (key === "path") found.path = value!;
-    if (key === "size") found.size = Number(value);
+    if (key === "size") found.size = /^\d+$/.test(value!) ? Number(value) : Number.NaN; // which reads as truncated
     at += length;
   }
   return found;

@@ -115,7 +115,13 @@ describe("dsnet import", { concurrency: 4 }, () => {
 
   it("refuses a table or labels that make no sense, and names the place", async () => {
     const table = (change: object) => put(`t${Math.random()}.json`, JSON.stringify({ ...SPEC, ...change }));
-    await refused(2, /stem\.widths is wrong/, file, "--spec", table({ stem: { ...SPEC.stem, widths: 3 } }));
+    await refused(
+      2,
+      /"table\.stem\.widths" is wrong: expected a list, got 3/,
+      file,
+      "--spec",
+      table({ stem: { ...SPEC.stem, widths: 3 } }),
+    );
     await refused(
       2,
       /expected ascending channel counts/,
