@@ -5,13 +5,15 @@
  *
  * Three processes with random weights: two of one thread, one of two. Every round asks for each width in turns. `gain` is the ratio
  * of median milliseconds of an image; `after idle`, of single calls with gaps between them; `two engines`, how many times the
- * images of one engine the two of one thread make together. They share no work and wait for nobody, so that no second
- * thread can be expected to gain more, but for the weights: two engines stream them twice.
+ * images of one engine the two of one thread make together, which share no work and wait for nobody. Two threads hand each other
+ * what they computed, so how far apart their cores are decides what they gain: `round trip` is how long a number takes from one to
+ * the other and back. About 100 ns is one core complex, 400 ns another's; a virtual machine's cores may move while it runs.
  */
 import "./plain-errors.js";
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { Worker } from "node:worker_threads";
 import { openBackend } from "../src/backend/open.js";
 import { table } from "../src/cli/table.js";
 import { Plan } from "../src/engine/plan.js";
@@ -109,6 +111,33 @@ class Engine {
   }
 }
 
+/** Counts up from odd to even as soon as it sees an odd number; ends at a negative one. */
+const ECHO = `
+const cell = require("node:worker_threads").workerData;
+for (let seen = 0; seen >= 0; seen = Atomics.load(cell, 0)) if (seen % 2 === 1) Atomics.store(cell, 0, seen + 1);`;
+
+/** Nanoseconds that a number takes to another core and back. */
+async function roundTrip(): Promise<number> {
+  const cell = new Int32Array(new SharedArrayBuffer(4));
+  const worker = new Worker(ECHO, { eval: true, workerData: cell });
+  const trips = (count: number) => {
+    const began = performance.now();
+    for (let i = 0; i < count; i++) {
+      const odd = Atomics.load(cell, 0) + 1;
+      Atomics.store(cell, 0, odd);
+      while (Atomics.load(cell, 0) === odd);
+    }
+    return ((performance.now() - began) / count) * 1e6;
+  };
+  await new Promise((resolve) => worker.once("online", resolve));
+  trips(20_000);
+  const ns = trips(50_000);
+  const ended = new Promise((resolve) => worker.once("exit", resolve));
+  Atomics.store(cell, 0, -1);
+  await ended;
+  return ns;
+}
+
 if (values.serve !== undefined) {
   await serve(Number(values.serve));
 } else {
@@ -118,7 +147,9 @@ if (values.serve !== undefined) {
     ...{ one: [] as number[], two: [] as number[], oneIdle: [] as number[], twoIdle: [] as number[] },
     engines: [] as number[],
   }));
+  const trips: number[] = [];
   for (let round = 0; round < Number(values.rounds); round++) {
+    trips.push(await roundTrip());
     for (const [i, width] of widths.entries()) {
       const kept = samples[i]!;
       const alone = await one.ask({ width, idle: false });
@@ -140,10 +171,12 @@ if (values.serve !== undefined) {
     ...{ oneIdle: median(oneIdle), twoIdle: median(twoIdle), gainIdle: median(oneIdle) / median(twoIdle) },
     engines: median(engines),
   }));
-  if (values.json) console.log(JSON.stringify({ model: values.model, kernels: one.kernels, rows }));
+  if (values.json) console.log(JSON.stringify({ model: values.model, kernels: one.kernels, trips, rows }));
   else {
     const titles = ["width", "1 thread, ms", "2 threads", "gain", "after idle: 1", "2", "gain", "two engines"];
     console.log(`${values.model}, ${one.kernels}, batch 1; ${values.rounds} rounds`);
+    const [least, usual, most] = [0, 0.5, 1].map((q) => quantile(trips, q).toFixed(0));
+    console.log(`round trip between cores ${usual} ns (${least} to ${most})`);
     const cells = rows.map(({ width, ...figures }) => [
       String(width),
       ...Object.values(figures).map((figure) => figure.toFixed(2)),
