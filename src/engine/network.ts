@@ -4,11 +4,11 @@ import { candidateCosts, madds } from "../cost/madds.js";
 import { ShapeError, UsageError } from "../errors.js";
 import { type ImageInput, readImage } from "../image/input.js";
 import { preprocess } from "../image/preprocess.js";
-import { type CalibrationPoint, type ModelFile, type Routing, routingOf, selectTensors } from "../io/model-file.js";
+import { type CalibrationPoint, type ModelFile, type Routing, routingOf } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
-import { checkCalibrated, checkParameters, networkOf } from "../models/file.js";
+import { checkCalibrated, networkOf } from "../models/file.js";
 import type { ModelSpec } from "../models/spec.js";
-import { allocSpan, readState } from "../models/state.js";
+import { loadSpan } from "../models/state.js";
 import { channelsAt, type Route, type Slot } from "../nn/width.js";
 import { type Budget, BudgetTable } from "./budget.js";
 import { deviceLatency } from "./latency.js";
@@ -77,10 +77,7 @@ export class Network {
     this.#net = networkOf(file, precision);
     this.model = { name: file.model.name, spec: this.#net.spec };
     this.gated = file.candidates.length > 0 && this.#net.gates.length > 0;
-    const parameters = selectTensors(tensors, "parameters");
-    checkParameters(this.#net, parameters); // a table can claim any size: before memory is taken
-    this.#span = allocSpan(backend, this.#net.layout.floats);
-    readState(backend, this.#net, this.#span, parameters);
+    this.#span = loadSpan(backend, this.#net, tensors);
     this.#slots = file.calibrated ?? [];
   }
 

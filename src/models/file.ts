@@ -1,8 +1,7 @@
 /** The network that a model file describes; refuses a file whose parts do not fit each other. */
 import type { Precision } from "../backend/backend.js";
 import { FormatError, UncalibratedError } from "../errors.js";
-import { checkTensors, type ModelFile } from "../io/model-file.js";
-import type { StoredTensor } from "../io/safetensors.js";
+import type { ModelFile } from "../io/model-file.js";
 import type { Slot } from "../nn/width.js";
 import { build, type Supernet } from "./build.js";
 import { readSpec } from "./read-spec.js";
@@ -39,11 +38,6 @@ function built(spec: unknown, precision: Precision): Supernet {
   } catch (cause) {
     throw new FormatError(`The model's spec makes no network: ${(cause as Error).message}`, { cause });
   }
-}
-
-/** FormatError, which names them, where the tensors are not the network's parameters, each and no other, each of its shape. */
-export function checkParameters(net: Supernet, tensors: ReadonlyMap<string, StoredTensor>): void {
-  checkTensors(new Map(net.layout.params.map((p) => [p.name, p.fileShape])), tensors);
 }
 
 /** The slot, where its norm statistics were measured; else UncalibratedError. */

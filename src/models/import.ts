@@ -8,9 +8,9 @@ import { type Checkpoint, type CheckpointOptions, readCheckpoint } from "../io/t
 import type { Param } from "../nn/parameters.js";
 import type { Slot } from "../nn/width.js";
 import { build, paramsAlong, type Supernet, slotsOf } from "./build.js";
-import { checkParameters } from "./file.js";
 import { listModels, modelSpec } from "./registry.js";
 import type { ModelSpec } from "./spec.js";
+import { checkParameters } from "./state.js";
 
 export interface NetworkOptions {
   /** Name in the registry. Default: the model whose tensors fit. With `spec`: the name to store. */

@@ -2,13 +2,15 @@
  * One width of a supernet, or one route through its gates, as a network of its own, for where nothing is to be chosen: its
  * layers hold copies of the prefixes that it uses, and compute the same bits.
  */
+
 import { UsageError } from "../errors.js";
 import { asFloat32, float32Tensor } from "../io/float32.js";
 import { type ModelFile, selectTensors } from "../io/model-file.js";
 import { channelsAt, choiceAt, type Route, type Slot, startOf } from "../nn/width.js";
 import { build, paramsAlong, type Supernet, topSlot } from "./build.js";
-import { checkCalibrated, checkParameters, networkOf } from "./file.js";
+import { checkCalibrated, networkOf } from "./file.js";
 import { fullWidth, type ModelSpec, type StageSpec, type StemSpec, squeezeOf } from "./spec.js";
+import { checkParameters } from "./state.js";
 
 /**
  * The model on `asked` alone: a network of one width without gates, and no more of the file than that needs. The tensors are

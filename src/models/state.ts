@@ -1,7 +1,7 @@
 /** Weights of a network in and out of the arena: the border where published layouts become panels. */
 import type { Backend } from "../backend/backend.js";
 import { asFloat32, float32Tensor } from "../io/float32.js";
-import { checkTensors } from "../io/model-file.js";
+import { checkTensors, selectTensors } from "../io/model-file.js";
 import type { StoredTensor } from "../io/safetensors.js";
 import type { Param } from "../nn/parameters.js";
 import { Philox } from "../random/philox.js";
@@ -33,7 +33,34 @@ export function readState(
 ): void {
   const { statistics = true } = options;
   const params = net.layout.params.filter((p) => statistics || p.role !== "statistic");
+  checkParameters(net, tensors, params);
+  packAll(backend, params, span, tensors);
+}
+
+/** A span with a model file's parameters. Its table can claim any size, so the tensors are checked before memory is taken. */
+export function loadSpan(backend: Backend, net: Supernet, tensors: ReadonlyMap<string, StoredTensor>): number {
+  const parameters = selectTensors(tensors, "parameters");
+  checkParameters(net, parameters);
+  const span = allocSpan(backend, net.layout.floats);
+  packAll(backend, net.layout.params, span, parameters);
+  return span;
+}
+
+/** FormatError, which names them, where the tensors are not the network's parameters, each and no other, each of its shape. */
+export function checkParameters(
+  net: Supernet,
+  tensors: ReadonlyMap<string, StoredTensor>,
+  params: readonly Param[] = net.layout.params,
+): void {
   checkTensors(new Map(params.map((p) => [p.name, p.fileShape])), tensors);
+}
+
+function packAll(
+  backend: Backend,
+  params: readonly Param[],
+  span: number,
+  tensors: ReadonlyMap<string, StoredTensor>,
+): void {
   for (const param of params) {
     param.pack(asFloat32(tensors.get(param.name)!), part(backend, span, param));
   }

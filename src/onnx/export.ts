@@ -6,13 +6,15 @@
  * (for several gates, one for each pair of what may come and what is chosen), with copies of the weights: the file grows with
  * their number. A cascade has two: the slimmest, which runs always, and in an `If` the one that goes on.
  */
+
 import { costBias } from "../cost/bias.js";
 import { gateCosts } from "../cost/madds.js";
 import { UsageError } from "../errors.js";
 import { type ModelFile, routingOf, selectTensors } from "../io/model-file.js";
 import { cutAtGates, type Supernet, walkNetwork, walkToGate } from "../models/build.js";
-import { checkCalibrated, checkParameters, networkOf } from "../models/file.js";
+import { checkCalibrated, networkOf } from "../models/file.js";
 import { sliceModel } from "../models/slice.js";
+import { checkParameters } from "../models/state.js";
 import { passGate, type Step, startWalk, type Walk } from "../nn/blocks.js";
 import { type Activations, OnnxExec } from "./emit.js";
 import { Graph, newFile, type Value } from "./graph.js";

@@ -5,7 +5,6 @@
 import type { Backend } from "../backend/backend.js";
 import type { Batch } from "../data/batch.js";
 import { Plan } from "../engine/plan.js";
-import { topClass } from "../evaluate/top1.js";
 import type { Supernet } from "../models/build.js";
 import { gateLayers } from "../nn/gate.js";
 import type { GateTargets } from "./gate-loss.js";
@@ -55,7 +54,7 @@ export async function gateSet(
             const top = row.reduce((a, b) => Math.max(a, b));
             const sum = row.reduce((s, logit) => s + Math.exp(logit - top), 0);
             losses[at + i * candidates.length + k] = Math.log(sum) + top - row[labels[i]!]!;
-            correct[at + i * candidates.length + k] = topClass(row) === labels[i] ? 1 : 0;
+            correct[at + i * candidates.length + k] = row.indexOf(top) === labels[i] ? 1 : 0;
           }
         });
         images += size;

@@ -12,7 +12,7 @@ import { type GateConfig, spending } from "./config.js";
 import { type GateSet, gateSet } from "./gate-set.js";
 import { keptGateSet } from "./kept-gate-set-node.js";
 import { skipStep } from "./nonfinite.js";
-import { type Progress, prefixed, toState } from "./progress.js";
+import { addLosses, meanLosses, type Progress, prefixed, toState } from "./progress.js";
 import { learningRate } from "./schedule.js";
 import type { Session } from "./session-node.js";
 import { cachedEpoch, fold, type HeadLayer, headScores, standardised, standardOf } from "./stage2-cached.js";
@@ -118,9 +118,8 @@ async function gumbelStage(session: Session, progress: Progress): Promise<number
   try {
     for (; progress.epoch < config.gate.epochs; progress.epoch++) {
       const started = performance.now();
-      const sums = { task: 0, cost: 0, sgs: 0, accuracy: 0, madds: 0 };
+      const results = { sums: { task: 0, cost: 0, sgs: 0, accuracy: 0, madds: 0 }, summed: 0 };
       let done = 0;
-      let counted = 0;
       for await (const batch of data.heldOut.batches(progress.epoch)) {
         const lr = learningRate(
           gateSchedule(session),
@@ -133,8 +132,8 @@ async function gumbelStage(session: Session, progress: Progress): Promise<number
           continue;
         }
         progress.bad = 0;
-        for (const key of Object.keys(sums) as (keyof typeof sums)[]) sums[key] += result[key];
-        counted++;
+        const { nonfinite: _, ...figures } = result;
+        addLosses(results, figures);
         session.emit({
           type: "step",
           stage: "gate",
@@ -151,9 +150,7 @@ async function gumbelStage(session: Session, progress: Progress): Promise<number
       }
       progress.step += steps;
       const seconds = (performance.now() - started) / 1000;
-      const { task, cost, sgs, accuracy, madds } = Object.fromEntries(
-        Object.entries(sums).map(([key, sum]) => [key, sum / Math.max(counted, 1)]),
-      ) as typeof sums;
+      const { task, cost, sgs, accuracy, madds } = meanLosses(results) as typeof results.sums;
       await endEpoch(
         session,
         progress,

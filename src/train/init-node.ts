@@ -1,4 +1,5 @@
 /** `init`: a run's first weights from a file. One of our models of the same table, or a plain network that is one of its widths. */
+
 import { isDeepStrictEqual } from "node:util";
 import type { Backend } from "../backend/backend.js";
 import { FormatError, UsageError } from "../errors.js";
@@ -8,11 +9,12 @@ import { naming } from "../io/place.js";
 import type { StoredTensor } from "../io/safetensors.js";
 import { readCheckpoint } from "../io/torch/checkpoint.js";
 import { type Supernet, slotsOf } from "../models/build.js";
-import { checkParameters, networkOf } from "../models/file.js";
+import { networkOf } from "../models/file.js";
 import { networkTensors } from "../models/import.js";
 import { findPlain, inherit, inheritPlain } from "../models/inherit.js";
 import { narrowSpec } from "../models/slice.js";
 import type { ModelSpec, StageSpec, StemSpec } from "../models/spec.js";
+import { checkParameters } from "../models/state.js";
 import type { Slot } from "../nn/width.js";
 
 export interface Init {

@@ -6,11 +6,11 @@ import type { Loader } from "../data/loader.js";
 import { openLoader } from "../data/loader-node.js";
 import { openData, type Splits } from "../data/open-node.js";
 import { DataError, UncalibratedError, UsageError } from "../errors.js";
-import { type ModelFile, selectTensors } from "../io/model-file.js";
+import type { ModelFile } from "../io/model-file.js";
 import { readModelFile } from "../io/model-file-node.js";
 import type { Supernet } from "../models/build.js";
 import { networkOf } from "../models/file.js";
-import { allocSpan, readState } from "../models/state.js";
+import { loadSpan } from "../models/state.js";
 
 export interface LabelledOptions {
   /** Folder, archive, or `mnist`. */
@@ -80,8 +80,7 @@ export async function withLabelled<T>(
   let backend: Backend | undefined;
   try {
     backend = await openBackend({ device, threads, precision });
-    const span = allocSpan(backend, net.layout.floats);
-    readState(backend, net, span, selectTensors(file.tensors, "parameters"));
+    const span = loadSpan(backend, net, file.tensors);
     return await use({ file, net, backend, span, loader });
   } finally {
     await loader.close();

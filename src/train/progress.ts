@@ -18,17 +18,20 @@ export interface Progress {
   best: number;
 }
 
+/** Sums and over how many steps they are. */
+export type Sums = Pick<Progress, "sums" | "summed">;
+
 export function startOf(stage: Stage, best = 0): Progress {
   return { stage, epoch: 0, step: 0, sums: {}, summed: 0, bad: 0, best };
 }
 
-export function addLosses(progress: Progress, losses: Readonly<Record<string, number>>): void {
+export function addLosses(progress: Sums, losses: Readonly<Record<string, number>>): void {
   for (const [name, value] of Object.entries(losses)) progress.sums[name] = (progress.sums[name] ?? 0) + value;
   progress.summed++;
 }
 
 /** Mean losses of the epoch so far. */
-export function meanLosses({ sums, summed }: Progress): Record<string, number> {
+export function meanLosses({ sums, summed }: Sums): Record<string, number> {
   return Object.fromEntries(Object.entries(sums).map(([name, sum]) => [name, sum / Math.max(summed, 1)]));
 }
 

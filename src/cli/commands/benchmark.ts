@@ -5,12 +5,11 @@ import type { Precision } from "../../backend/backend.js";
 import { openBackend } from "../../backend/open.js";
 import { type Benchmark, benchmark } from "../../evaluate/benchmark.js";
 import { writeFileAtomic } from "../../io/files-node.js";
-import { selectTensors } from "../../io/model-file.js";
 import { readModelFile } from "../../io/model-file-node.js";
 import { build } from "../../models/build.js";
 import { networkOf } from "../../models/file.js";
 import { modelSpec } from "../../models/registry.js";
-import { allocSpan, initState, readState } from "../../models/state.js";
+import { allocSpan, initState, loadSpan } from "../../models/state.js";
 import { renderBenchmark, TIME_COLUMNS, timeCells, timeSentences } from "../../report/time.js";
 import {
   type Device,
@@ -69,9 +68,8 @@ Examples:
       const net = file === null ? build(modelSpec(model), precision) : networkOf(file, precision);
       const backend = await openBackend({ device, threads, precision });
       try {
-        const span = allocSpan(backend, net.layout.floats);
+        const span = file === null ? allocSpan(backend, net.layout.floats) : loadSpan(backend, net, file.tensors);
         if (file === null) initState(backend, net, span, 0);
-        else readState(backend, net, span, selectTensors(file.tensors, "parameters"));
         const result = benchmark(backend, net, span, {
           ...options,
           dynamic: net.gates.length > 0 && (file === null || file.candidates.length > 0),
