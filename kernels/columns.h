@@ -114,6 +114,16 @@ static void sum_columns(SumKind kind, const Columns *s, int from, int to, double
   } else sum_columns_as(SUM_AFFINE, s->act, s, from, to, out);
 }
 
+/* The sum of VL columns over `rows` rows of c floats, in four chains. */
+INLINE vf sum_down(const float *x, int rows, int c) {
+  vf sum[4] = {{0}};
+  int row = 0;
+  for (; row + 4 <= rows; row += 4)
+    UNROLL for (int u = 0; u < 4; u++) sum[u] = sum[u] + vf_load(x + (size_t)(row + u) * c);
+  for (; row < rows; row++) sum[0] = sum[0] + vf_load(x + (size_t)row * c);
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
 /* ---- over all rows, in a fixed number of chunks ---- */
 
 INLINE int column_chunks(int rows) { return imax(1, imin(64, rows / 256)); }

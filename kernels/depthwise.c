@@ -2,6 +2,7 @@
  * Kernels are 1, 3 or 5 wide. */
 #include "affine.h"
 #include "arena.h"
+#include "columns.h"
 #include "parallel.h"
 #include "simd.h"
 
@@ -10,7 +11,7 @@ enum { STRIP = VL == 16 ? 7 : VL == 8 ? 2 : 4 };
 
 typedef struct {
   const float *x, *w, *scale, *shift;
-  float *y;
+  float *y, *means;
   int h, width, c, kernel, stride, pad, oh, ow, cmax, flip, act, far;
 } DepthwiseJob;
 
@@ -71,20 +72,27 @@ INLINE void depthwise_row(const DepthwiseJob *j, const int kernel, const int str
 
 /* An item is a band of rows times a group of channels: few enough that the rows which the next one reads again are still in
  * the first cache. A group's bands follow each other, as a convolution of many channels shares out columns first. */
-enum { BAND_ROWS = 7, BAND_CHANNELS = 128 };
+enum { BAND_CHANNELS = 128 };
 
 INLINE void depthwise_band(const DepthwiseJob *j, const int kernel, const int stride, int item) {
-  const int bands = ceil_div(j->oh, BAND_ROWS), groups = ceil_div(j->c, BAND_CHANNELS);
+  const int bands = ceil_div(j->oh, DSN_BAND), groups = ceil_div(j->c, BAND_CHANNELS);
   const int image = item / (bands * groups), from = item / bands % groups * BAND_CHANNELS, to = imin(from + BAND_CHANNELS, j->c);
-  const int first = item % bands * BAND_ROWS;
+  const int band = item % bands, first = band * DSN_BAND;
   const float *x = j->x + (size_t)image * j->h * j->width * j->c;
   float *y = j->y + (size_t)image * j->oh * j->ow * j->c;
-  for (int oh = first; oh < imin(first + BAND_ROWS, j->oh); oh++) {
+  float *means = j->means ? j->means + ((size_t)image * bands + band) * j->c : 0;
+  const float share = (float)bands / (float)(j->oh * j->ow);
+  for (int oh = first; oh < imin(first + DSN_BAND, j->oh); oh++) {
     /* The lines that the next row of outputs reads and this one does not. */
     const int next = oh * stride - j->pad + kernel;
     for (int pixel = imax(0, next) * j->width; j->far && pixel < imin(next + stride, j->h) * j->width; pixel++)
       prefetch(x + (size_t)pixel * j->c + from, (size_t)(to - from));
     depthwise_row(j, kernel, stride, x, oh, from, to, y);
+    /* The row is still in the first cache, and in this core's. */
+    for (int ch = from; means && ch < to; ch += VL) {
+      const vf sum = sum_down(y + (size_t)oh * j->ow * j->c + ch, j->ow, j->c) * share;
+      vf_store_n(means + ch, oh == first ? sum : vf_load(means + ch) + sum, imin(VL, to - ch));
+    }
   }
 }
 
@@ -100,11 +108,11 @@ static void depthwise_chunk(const void *context, int item, int thread) {
 }
 
 static void run_depthwise(const DepthwiseJob *j, int n) {
-  dsn_parallel_for(depthwise_chunk, j, n * ceil_div(j->oh, BAND_ROWS) * ceil_div(j->c, BAND_CHANNELS));
+  dsn_parallel_for(depthwise_chunk, j, n * ceil_div(j->oh, DSN_BAND) * ceil_div(j->c, BAND_CHANNELS));
 }
 
 static void op_depthwise(const DepthwiseRecord *r) {
-  const DepthwiseJob job = {FLOATS(r->x), FLOATS(r->w), FLOATS_IF(r->scale), FLOATS_IF(r->shift), FLOATS(r->y),
+  const DepthwiseJob job = {FLOATS(r->x), FLOATS(r->w), FLOATS_IF(r->scale), FLOATS_IF(r->shift), FLOATS(r->y), FLOATS_IF(r->means),
                             r->h, r->width, r->c, r->kernel, r->stride, r->pad, r->oh, r->ow, r->cmax, 0, r->act,
                             is_far((size_t)r->n * r->h * r->width * r->c)};
   run_depthwise(&job, r->n);
@@ -141,7 +149,7 @@ static void depthwise_dx_strided(const void *context, int item, int thread) {
 
 static void op_depthwise_dx(const DepthwiseDxRecord *r) {
   if (r->stride == 1) {
-    const DepthwiseJob job = {FLOATS(r->dy), FLOATS(r->w), 0, 0, FLOATS(r->dx), r->oh, r->ow, r->c, r->kernel, 1,
+    const DepthwiseJob job = {FLOATS(r->dy), FLOATS(r->w), 0, 0, FLOATS(r->dx), 0, r->oh, r->ow, r->c, r->kernel, 1,
                               r->kernel - 1 - r->pad, r->h, r->width, r->cmax, 1, 0,
                               is_far((size_t)r->n * r->oh * r->ow * r->c)};
     run_depthwise(&job, r->n);

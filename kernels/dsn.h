@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 typedef uint32_t Off;
-enum { DSN_RECORD_WORDS = 24, DSN_PANEL = 16 };
+enum { DSN_RECORD_WORDS = 24, DSN_PANEL = 16, DSN_BAND = 7 };
 enum { ACT_NONE = 0, ACT_RELU = 1, ACT_SWISH = 2, ACT_SIGMOID = 3 };
 
 typedef enum {
@@ -93,10 +93,11 @@ typedef struct {
   int32_t taps, cin_max, cout_max;
 } TransposeRecord;
 
-/* y = act(scale[c] * depthwise(x, w) + shift[c]) */
+/* y = act(scale[c] * depthwise(x, w) + shift[c]). means, if present: [n][bands][c], of y's bands of DSN_BAND rows, such that their
+ * mean is that over y's pixels: what global pooling of a (bands, 1) image makes of them. */
 typedef struct {
   int32_t op;
-  Off x, w, y, scale, shift;
+  Off x, w, y, scale, shift, means;
   int32_t n, h, width, c, kernel, stride, pad, oh, ow, cmax, act;
 } DepthwiseRecord;
 

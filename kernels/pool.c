@@ -22,17 +22,9 @@ static void global_pool_group(const void *context, int item, int thread) {
   const float *x = FLOATS(r->x) + (size_t)image * hw * c;
   float *y = FLOATS(r->y) + (size_t)image * c;
   for (int ch = first; ch < imin(first + step, c); ch += VL) {
-    /* Blocks of 64 pixels keep the error small; a fixed order keeps the bits. */
+    /* Blocks keep the error small; a fixed order keeps the bits. */
     vf total = {0};
-    for (int from = 0; from < hw; from += 64) {
-      const int to = imin(from + 64, hw);
-      vf sum[4] = {{0}};
-      int p = from;
-      for (; p + 4 <= to; p += 4)
-        UNROLL for (int u = 0; u < 4; u++) sum[u] = sum[u] + vf_load(x + (size_t)(p + u) * c + ch);
-      for (; p < to; p++) sum[0] = sum[0] + vf_load(x + (size_t)p * c + ch);
-      total = total + ((sum[0] + sum[1]) + (sum[2] + sum[3]));
-    }
+    for (int from = 0; from < hw; from += SUM_ROWS) total = total + sum_down(x + (size_t)from * c + ch, imin(SUM_ROWS, hw - from), c);
     vf_store_n(y + ch, total / (float)hw, imin(VL, c - ch));
   }
 }

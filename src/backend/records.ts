@@ -6,6 +6,8 @@ export const RECORD_WORDS = 24;
 export const RECORD_BYTES = RECORD_WORDS * 4;
 /** Output channels in a panel of weights. */
 export const PANEL = 16;
+/** Rows of an image that a depthwise convolution computes at a time, and of which it can tell the mean. */
+export const BAND = 7;
 
 /** Activations fused into kernels. */
 export const ACT = { none: 0, relu: 1, swish: 2, sigmoid: 3 } as const;
@@ -34,7 +36,7 @@ export const RECORDS = {
   transpose: { code: 4, offsets: ["w", "wt"], ints: ["taps", "cin_max", "cout_max"], floats: [] },
   depthwise: {
     code: 5,
-    offsets: ["x", "w", "y", "scale?", "shift?"],
+    offsets: ["x", "w", "y", "scale?", "shift?", "means?"],
     ints: ["n", "h", "width", "c", "kernel", "stride", "pad", "oh", "ow", "cmax", "act?"],
     floats: [],
   },

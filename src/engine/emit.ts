@@ -3,7 +3,7 @@
  * bias fused into the convolution before it. plan.ts gives the buffers their place.
  */
 import type { Precision } from "../backend/backend.js";
-import type { Call } from "../backend/records.js";
+import { BAND, type Call } from "../backend/records.js";
 import type { Exec } from "../nn/exec.js";
 import { gateScores } from "../nn/gate.js";
 import { type Conv, NORM_EPS, type Norm, normEntry } from "../nn/layers.js";
@@ -46,8 +46,16 @@ export interface Constants {
 
 const NONE = { scale: 0, shift: 0 };
 
+/** The last depthwise convolution, and the means of its bands of rows, which it writes where someone asked for them. */
+interface Depthwise {
+  readonly y: Buffer;
+  readonly buffers: Buffer[];
+  means: Buffer | null;
+}
+
 export class EmitExec implements Exec<Activations> {
   readonly ops: PlannedOp[] = [];
+  #depthwise: Depthwise | null = null;
   /** The scores of the gate that ends this segment. */
   scores: Activations | null = null;
 
@@ -131,13 +139,16 @@ export class EmitExec implements Exec<Activations> {
     const w = this.constants.param(conv.weight);
     const { scale, shift } = this.#fused(norm, position, 0);
     const grouped = norm.kind === "gn";
-    this.#emit(conv.name, [x.buffer, y.buffer], (at) => ({
+    const written: Depthwise = { y: y.buffer, buffers: [x.buffer, y.buffer], means: null };
+    this.#depthwise = written;
+    this.#emit(conv.name, written.buffers, (at) => ({
       op: "depthwise",
       x: at(x.buffer),
       w,
       y: at(y.buffer),
       scale,
       shift,
+      means: written.means === null ? 0 : at(written.means),
       n: 0,
       h: x.h,
       width: x.w,
@@ -182,8 +193,18 @@ export class EmitExec implements Exec<Activations> {
 
   globalPool(x: Activations): Activations {
     const y = this.#output(1, 1, x.c);
-    this.#pool(x, y, 0, 1, 0, 0);
+    this.#pool(this.#bandMeans(x) ?? x, y, 0, 1, 0, 0);
     return y;
+  }
+
+  /** What has x's mean for its own and is smaller: a depthwise convolution that just wrote x has the rows in its cache. */
+  #bandMeans(x: Activations): Activations | null {
+    const last = this.#depthwise;
+    if (last?.y !== x.buffer || last.buffers !== this.ops.at(-1)!.buffers) return null;
+    const means = this.#output(Math.ceil(x.h / BAND), 1, x.c);
+    last.means = means.buffer;
+    last.buffers.push(means.buffer);
+    return means;
   }
 
   #pool(x: Activations, y: Activations, kernel: number, stride: number, pad: number, kind: number) {

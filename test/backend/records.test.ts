@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import {
   ACT,
+  BAND,
   type Call,
   encode,
   type OpName,
@@ -49,6 +50,7 @@ describe("records", () => {
   it("have the word count and the panels of dsn.h", () => {
     assert.equal(RECORD_WORDS, Number(/DSN_RECORD_WORDS = (\d+)/.exec(header)?.[1]));
     assert.equal(PANEL, Number(/DSN_PANEL = (\d+)/.exec(header)?.[1]));
+    assert.equal(BAND, Number(/DSN_BAND = (\d+)/.exec(header)?.[1]));
   });
 
   for (const [op, { offsets, ints, floats }] of Object.entries(RECORDS)) {

@@ -30,7 +30,7 @@ import {
   pairRows,
   panelFloats,
   roundBf16,
-  type Sums,
+  Sums,
   transposePanels,
   unpackDepthwise,
   unpackPanels,
@@ -318,7 +318,7 @@ export function transposeCases(): Case[] {
 
 // ---- depthwise ----
 
-function depthwiseCase(random: Philox, l: Layer, e: Epilogue): Case {
+function depthwiseCase(random: Philox, l: Layer, e: Epilogue, withMeans: boolean): Case {
   const taps = l.kernel ** 2;
   const sizes = convSizes(l);
   const x = draw(random, sizes.x);
@@ -326,10 +326,30 @@ function depthwiseCase(random: Philox, l: Layer, e: Epilogue): Case {
   const scale = e.scale ? drawFactors(random, l.cout) : null;
   const shift = e.shift ? draw(random, l.cout) : null;
   const words = { ...shapeWords(l), cmax: l.coutMax, act: e.act };
-  return makeCase("depthwise", words, { x, w, scale, shift }, { y: { size: sizes.y } }, () => {
+  const outputs = { y: { size: sizes.y }, means: withMeans ? { size: l.n * bandsOf(l) * l.cout } : null };
+  return makeCase("depthwise", words, { x, w, scale, shift }, outputs, () => {
     const sums = convolution(l, x, unpackDepthwise(taps, l.coutMax, l.cout, w));
-    return { y: close(epilogue(sums, l.cout, scale, shift, e.act)) };
+    const y = epilogue(sums, l.cout, scale, shift, e.act);
+    return { y: close(y), means: close(bandMeans(l, y)) };
   });
+}
+
+const BAND = 7;
+const bandsOf = (l: Layer): number => Math.ceil(convSizes(l).oh / BAND);
+
+/** Of bands of rows; their mean is that of all pixels. */
+function bandMeans(l: Layer, y: Sums): Sums {
+  const { oh, ow } = convSizes(l);
+  const [c, bands] = [l.cout, bandsOf(l)];
+  const means = new Sums(l.n * bands * c);
+  const share = bands / (oh * ow);
+  for (let at = 0; at < y.value.length; at++) {
+    const row = Math.floor(at / (ow * c));
+    const to = (Math.floor(row / oh) * bands + Math.floor((row % oh) / BAND)) * c + (at % c);
+    means.value[to]! += y.value[at]! * share;
+    means.terms[to]! += y.terms[at]! * share;
+  }
+  return means;
 }
 
 function depthwiseDxCase(random: Philox, l: Layer): Case {
@@ -378,6 +398,7 @@ function depthwiseLayers(): Layer[] {
       layer(1, 1, 1, 3, kernel, stride, pad, 3);
       layer(3, 34, 7, 20, kernel, stride, pad, 24); // several chunks in the gradient of the weight
       layer(20, 28, 2, 3, kernel, stride, pad, 4); // and as many as there may be
+      for (const n of [1, 2]) layer(n, 16, 5, 150, kernel, stride, pad, 160); // several groups of channels, with means and without
     }
   }
   return layers;
@@ -386,7 +407,7 @@ function depthwiseLayers(): Layer[] {
 export function depthwiseCases(): Case[] {
   return depthwiseLayers().map((l, index) => {
     const random = randomOf("depthwise", index);
-    return depthwiseCase(random, l, someEpilogue(random));
+    return depthwiseCase(random, l, someEpilogue(random), index % 2 === 0);
   });
 }
 
