@@ -267,8 +267,12 @@ typedef struct {
   int rows, columns, blocks, column_groups, weights_first;
 } GemmJob;
 
-/* Lines of rows that one block takes where the source is read as a window over an image. */
-INLINE int window_lines(const Source *s) { return imin(s->oh, ceil_div(ROW_BLOCK, s->ow)); }
+/* Lines of rows that one block takes where the source is read as a window over an image. Blocks copy the lines again that their
+ * neighbours read too, so they are larger where an image has enough for eight of them. */
+INLINE int window_lines(const Source *s) {
+  const int least = ceil_div(ROW_BLOCK, s->ow), most = ceil_div(4 * ROW_BLOCK, s->ow);
+  return imin(s->oh, imax(least, imin(most, s->oh / 8)));
+}
 INLINE int window_source_lines(const Source *s, int lines) { return (lines - 1) * s->stride + s->kernel; }
 
 INLINE size_t gemm_scratch_floats(const Source *s) {
