@@ -149,6 +149,9 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
     for (const child of children) child.kill(signal);
   });
 }
+process.on("exit", () => {
+  for (const child of children) child.kill("SIGTERM"); // after an error of ours: they save and end
+});
 const jobs = Number(values.jobs);
 if (!(Number.isInteger(jobs) && jobs > 0))
   throw new UsageError(`--jobs: expected a number above 0, got ${values.jobs}`);
