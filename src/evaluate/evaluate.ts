@@ -60,7 +60,10 @@ export interface DynamicFacts {
    * is right. Null when it is right on all samples or on none.
    */
   auc: { confidence: number | null; gate?: number | null };
-  /** The width, or route through several gates, that takes more than 99 % of the samples: nothing is then chosen. */
+  /**
+   * The width, or route through several gates, that takes more than 99 % of the samples: nothing is then chosen. Null too where dynamic is
+   * above the envelope by more than its interval: the few others were chosen well.
+   */
   collapse: { width: number | number[]; share: number } | null;
 }
 
@@ -239,7 +242,7 @@ function dynamicFacts(p: Predictions, d: DynamicPredictions, corners: StaticPoin
       confidence: auc(slimmest.confidence, slimmest.correct),
       ...(gate !== undefined && { gate: auc(gate.easyScore, slimmest.correct) }),
     },
-    collapse: constant.share > 0.99 ? constant : null,
+    collapse: constant.share > 0.99 && minusEnvelope.low <= 0 ? constant : null,
   };
 }
 

@@ -119,6 +119,21 @@ describe("evaluate", () => {
     }
   });
 
+  it("raises no alarm where the few images that went another way lift it above the envelope", () => {
+    const n = 2000;
+    const hard = 18; // right in the wide one alone
+    const narrow = Uint8Array.from({ length: n }, (_, i) => (i < hard ? 0 : 1));
+    const p = build([
+      { madds: 10, correct: narrow },
+      { madds: 20, correct: new Uint8Array(n).fill(1) },
+    ]);
+    const choice = (first: number) => Array.from({ length: n }, (_, i) => (i >= first && i < first + hard ? 1 : 0));
+    p.dynamic = route(p, choice(0));
+    assert.equal(evaluate(p).dynamic!.collapse, null);
+    p.dynamic = route(p, choice(hard)); // as many, none of them hard
+    assert.deepEqual(evaluate(p).dynamic!.collapse, { width: 0, share: (n - hard) / n });
+  });
+
   it("pools the choices of several gates, takes what was dealt out blindly for random, and tells routes apart", () => {
     const p = build([
       { madds: 10, correct: bits("1010") },
