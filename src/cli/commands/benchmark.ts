@@ -106,14 +106,14 @@ export function benchmarkText(b: Benchmark, heading?: (text: string) => string):
     const total = b.layers.rows.reduce((sum, { ms }) => sum + ms, 0);
     parts.push(
       table(
-        columns([`layer at ${b.layers.route}`, "calls", "MAdds", "µs", "% of time", "GMAC/s"]),
+        columns([`layer at ${b.layers.route}`, "calls", "MAdds", "µs", "% of time", "GMAC/s", "% of peak"]),
         b.layers.rows.map(({ name, calls, madds, ms, gmacs }) => [
           name,
           `${calls}`,
           formatCount(madds),
           (1000 * ms).toFixed(1),
           ((100 * ms) / total).toFixed(1),
-          madds > 0 ? gmacs.toFixed(1) : "",
+          ...(madds > 0 ? [gmacs.toFixed(1), ((100 * gmacs) / b.peakGmacs).toFixed(1)] : ["", ""]),
         ]),
         heading,
       ),
