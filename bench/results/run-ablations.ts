@@ -31,7 +31,7 @@ import { GATE_SET } from "../../src/train/kept-gate-set-node.js";
 import { RunFolder } from "../../src/train/run-folder-node.js";
 import { val } from "../../src/train/val-node.js";
 import { BASE, type PlannedRun, plannedRuns } from "./ablations.js";
-import { addToRecord, commitNow, figuresOf, readRecord, settingsHash } from "./record.js";
+import { addToRecord, commitNow, figuresOf, type Run, readRecord, settingsHash } from "./record.js";
 
 const { values } = parseArgs({
   options: {
@@ -157,20 +157,21 @@ if (!(Number.isInteger(jobs) && jobs > 0))
   throw new UsageError(`--jobs: expected a number above 0, got ${values.jobs}`);
 const recipe = loadConfig({ file: values.recipe, flags: { data: values.data } });
 const tasks = values.seeds.split(",").flatMap((seed) => plannedRuns(recipe).map((run) => taskOf(run, Number(seed))));
-const rowOf = ({ name, seed, hash }: Task) =>
-  readRecord(values.record).runs.find((row) => row.run === name && row.seed === seed && row.settings === hash);
+
+/** Whether a task is among these rows. */
+const isIn = (runs: readonly Run[], { name, seed, hash }: Task) =>
+  runs.some((row) => row.run === name && row.seed === seed && row.settings === hash);
 
 /** The run whose supernet, or gate set, a task waits for. */
-function before({ name, seed, from }: Task): Task | undefined {
+function needed({ name, seed, from }: Task): Task | undefined {
   if (from === undefined) return undefined;
   return tasks.find((task) => task.seed === seed && task.name === (name === BASE ? from : BASE));
 }
 
 /** A run takes as long as the same one of another seed, else as the mean of those with or without a stage I of their own. */
-function secondsLeft(left: readonly Task[]): number {
-  const { runs } = readRecord(values.record);
+function secondsLeft(left: readonly Task[], runs: readonly Run[]): number {
   const gateOnly = new Map(tasks.map(({ name, from }) => [name, from !== undefined]));
-  const mean = (list: typeof runs) => list.reduce((sum, run) => sum + run.seconds, 0) / list.length;
+  const mean = (list: readonly Run[]) => list.reduce((sum, run) => sum + run.seconds, 0) / list.length;
   const expected = ({ name, from }: Task) => {
     const same = runs.filter((run) => run.run === name);
     return mean(same.length > 0 ? same : runs.filter((run) => gateOnly.get(run.run) === (from !== undefined)));
@@ -195,8 +196,9 @@ async function run(task: Task): Promise<void> {
   }
   recording = recording.then(() => record(task)); // one after another: each rewrites the tables
   await recording;
-  const left = tasks.filter((other) => !rowOf(other));
-  const seconds = secondsLeft(left);
+  const { runs } = readRecord(values.record);
+  const left = tasks.filter((other) => !isIn(runs, other));
+  const seconds = secondsLeft(left, runs);
   const time = Number.isFinite(seconds) && left.length > 0 ? `, about ${formatSeconds(seconds)} left` : "";
   console.log(
     `${task.name}, seed ${task.seed}: recorded, ${tasks.length - left.length} of ${tasks.length} runs${time}`,
@@ -204,13 +206,15 @@ async function run(task: Task): Promise<void> {
 }
 
 await mkdir(values.runs, { recursive: true });
-const waiting = new Set(tasks.filter((task) => !rowOf(task)));
+const { runs: recorded } = readRecord(values.record);
+const waiting = new Set(tasks.filter((task) => !isIn(recorded, task)));
 const running = new Set<Promise<void>>();
 for (;;) {
   while (running.size < jobs && !stopped) {
+    const { runs } = readRecord(values.record);
     const task = [...waiting].find((one) => {
-      const first = before(one);
-      return first === undefined || rowOf(first);
+      const first = needed(one);
+      return first === undefined || isIn(runs, first);
     });
     if (task === undefined) break;
     waiting.delete(task);

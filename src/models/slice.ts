@@ -2,7 +2,6 @@
  * One width of a supernet, or one route through its gates, as a network of its own, for where nothing is to be chosen: its
  * layers hold copies of the prefixes that it uses, and compute the same bits.
  */
-
 import { UsageError } from "../errors.js";
 import { asFloat32, float32Tensor } from "../io/float32.js";
 import { type ModelFile, selectTensors } from "../io/model-file.js";

@@ -6,7 +6,6 @@
  * (for several gates, one for each pair of what may come and what is chosen), with copies of the weights: the file grows with
  * their number. A cascade has two: the slimmest, which runs always, and in an `If` the one that goes on.
  */
-
 import { costBias } from "../cost/bias.js";
 import { gateCosts } from "../cost/madds.js";
 import { UsageError } from "../errors.js";

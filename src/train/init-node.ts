@@ -1,5 +1,4 @@
 /** `init`: a run's first weights from a file. One of our models of the same table, or a plain network that is one of its widths. */
-
 import { isDeepStrictEqual } from "node:util";
 import type { Backend } from "../backend/backend.js";
 import { FormatError, UsageError } from "../errors.js";
