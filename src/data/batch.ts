@@ -65,6 +65,7 @@ export function localMaker(dataset: Dataset, { input, augment, seed, maxBroken }
       if (broken.has(i)) return null;
       try {
         const pixels = toChannels(await dataset.pixels(i), channels);
+        // An image too long to be scaled is a broken one, whatever the augmentation cuts from it.
         coverSize(pixels, Math.ceil(input.height / input.cropPct), Math.ceil(input.width / input.cropPct));
         return pixels;
       } catch (error) {

@@ -10,6 +10,7 @@ import { checkCalibrated, networkOf } from "../models/file.js";
 import type { ModelSpec } from "../models/spec.js";
 import { loadSpan } from "../models/state.js";
 import { channelsAt, type Route, type Slot } from "../nn/width.js";
+import { softmax } from "../ops/softmax.js";
 import { type Budget, BudgetTable } from "./budget.js";
 import { deviceLatency } from "./latency.js";
 import { checkKeys } from "./options.js";
@@ -245,10 +246,9 @@ export class Network {
     topK: number,
     ms: number,
   ): Classification {
-    const top = logits.reduce((a, b) => Math.max(a, b));
-    const sum = logits.reduce((s, logit) => s + Math.exp(logit - top), 0);
+    const scores = softmax(logits);
     const labels = this.classes
-      .map((label, c) => ({ label, score: Math.exp(logits[c]! - top) / sum }))
+      .map((label, c) => ({ label, score: scores[c]! }))
       .sort((a, b) => b.score - a.score)
       .slice(0, topK);
     const cost = isRouting(way) ? this.#spent(way, route!) : madds(this.#net, way);

@@ -24,7 +24,7 @@ import { cutAtGates, type Supernet, walkToGate } from "../models/build.js";
 import { passGate, type Step, startWalk, type Walk } from "../nn/blocks.js";
 import type { Gate } from "../nn/layers.js";
 import { choiceAt, type Route, type Slot, startOf } from "../nn/width.js";
-import { confidenceOf } from "./confidence.js";
+import { confidenceOf } from "../ops/softmax.js";
 import { type Activations, type Buffer, type Constants, EmitExec, type PlannedOp } from "./emit.js";
 import { FoldedNorms } from "./fold.js";
 

@@ -1,11 +1,11 @@
 /** What a network answers for images, collected batch by batch: at a fixed width, or at those that it chooses. */
 import { candidateCosts, madds } from "../cost/madds.js";
-import { confidenceOf } from "../engine/confidence.js";
 import type { Plan } from "../engine/plan.js";
 import type { Routing } from "../io/model-file.js";
 import type { Supernet } from "../models/build.js";
 import type { Gate } from "../nn/layers.js";
 import type { Slot } from "../nn/width.js";
+import { confidenceOf, softmax } from "../ops/softmax.js";
 import type { DynamicPredictions } from "./predictions.js";
 import { topClass } from "./top1.js";
 
@@ -120,9 +120,6 @@ function easiness(scores: Float32Array, costs: readonly number[], act: Gate["act
   const widest = costs[count - 1]!;
   return Array.from({ length: scores.length / count }, (_, i) => {
     const row = scores.subarray(i * count, (i + 1) * count);
-    const top = row.reduce((a, b) => Math.max(a, b));
-    const weights = Array.from(row, (s) => Math.exp(s - top));
-    const sum = weights.reduce((a, b) => a + b, 0);
-    return -weights.reduce((cost, weight, k) => cost + (weight / sum) * (costs[k]! / widest), 0);
+    return -softmax(row).reduce((cost, share, k) => cost + share * (costs[k]! / widest), 0);
   });
 }

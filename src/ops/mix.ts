@@ -1,4 +1,5 @@
 /** Small ops of the masked walk, on (image, channel) factors rather than pixels: computed in JavaScript, in double. */
+import { softmax, softmaxBackward } from "./softmax.js";
 import type { Tape } from "./tape.js";
 import type { Tensor } from "./tensor.js";
 
@@ -117,15 +118,13 @@ export function straightThrough(
   const picked = new Int32Array(n);
   const f32 = backend.f32;
   for (let i = 0; i < n; i++) {
+    const noisy = new Float64Array(count);
     let best = 0;
-    let sum = 0;
-    const at = (k: number) => f32[scores.at / 4 + i * count + k]! + noise[i * count + k]!;
-    for (let k = 1; k < count; k++) if (at(k) > at(best)) best = k;
     for (let k = 0; k < count; k++) {
-      soft[i * count + k] = Math.exp(at(k) - at(best));
-      sum += soft[i * count + k]!;
+      noisy[k] = f32[scores.at / 4 + i * count + k]! + noise[i * count + k]!;
+      if (noisy[k]! > noisy[best]!) best = k;
     }
-    for (let k = 0; k < count; k++) soft[i * count + k] = soft[i * count + k]! / sum;
+    soft.set(softmax(noisy), i * count);
     for (let k = 0; k < count; k++) f32[choice.at / 4 + i * count + k] = k === best ? 1 : 0;
     picked[i] = best;
   }
@@ -139,13 +138,4 @@ export function straightThrough(
     });
   });
   return { choice, soft, picked };
-}
-
-/** Turns the gradient of softmax rows of `count` values into that of the scores, in place. */
-export function softmaxBackward(soft: Float64Array, gradient: Float64Array, count: number): void {
-  for (let from = 0; from < soft.length; from += count) {
-    let mean = 0;
-    for (let k = from; k < from + count; k++) mean += soft[k]! * gradient[k]!;
-    for (let k = from; k < from + count; k++) gradient[k] = soft[k]! * (gradient[k]! - mean);
-  }
 }

@@ -3,6 +3,7 @@
  * expectation over the candidates), the cost in MAdds, and sandwich gate sparsification (SGS). Or, ours, how well the gate foretells
  * the probability that each candidate gives the true class; the cost then enters at the choice alone (cost/bias.ts).
  */
+import { logSumExp, softmax } from "../ops/softmax.js";
 import type { GateConfig } from "./config.js";
 
 /** What is known of a sample once the supernet is frozen. */
@@ -49,8 +50,7 @@ export function gateCrossEntropy(
   let value = 0;
   for (let i = 0; i < rows; i++) {
     const row = scores.subarray(i * count, (i + 1) * count);
-    const top = row.reduce((a, b) => Math.max(a, b));
-    const lse = top + Math.log(row.reduce((sum, s) => sum + Math.exp(s - top), 0));
+    const lse = logSumExp(row);
     for (let k = 0; k < count; k++) {
       const t = smoothing / count + (k === targets[i] ? 1 - smoothing : 0);
       value += (t * (lse - row[k]!)) / rows;
@@ -77,7 +77,7 @@ export function gateLoss(
   const probs = new Float64Array(scores.length);
   let meanCost = 0;
   for (let i = 0; i < n; i++) {
-    softmaxRow(scores, probs, i * count, count);
+    probs.set(softmax(scores.subarray(i * count, (i + 1) * count)), i * count);
     for (let k = 0; k < count; k++) meanCost += (probs[i * count + k]! * madds[k]!) / n;
   }
   const cost = costLoss(meanCost, madds[count - 1]!, config.target_madds);
@@ -105,17 +105,6 @@ export function gateLoss(
     if (target !== null) sgs -= Math.log(Math.max(probs[at + target]!, 1e-300)) / n;
   }
   return { task, cost: cost.value, sgs };
-}
-
-function softmaxRow(scores: Float64Array, probs: Float64Array, at: number, count: number): void {
-  let top = Number.NEGATIVE_INFINITY;
-  for (let k = 0; k < count; k++) top = Math.max(top, scores[at + k]!);
-  let sum = 0;
-  for (let k = 0; k < count; k++) {
-    probs[at + k] = Math.exp(scores[at + k]! - top);
-    sum += probs[at + k]!;
-  }
-  for (let k = 0; k < count; k++) probs[at + k] = probs[at + k]! / sum;
 }
 
 export function sigmoid(x: number): number {

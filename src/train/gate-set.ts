@@ -5,8 +5,10 @@
 import type { Backend } from "../backend/backend.js";
 import type { Batch } from "../data/batch.js";
 import { Plan } from "../engine/plan.js";
+import { topClass } from "../evaluate/top1.js";
 import type { Supernet } from "../models/build.js";
 import { gateLayers } from "../nn/gate.js";
+import { logSumExp } from "../ops/softmax.js";
 import type { GateTargets } from "./gate-loss.js";
 
 export interface GateSet extends GateTargets {
@@ -51,10 +53,8 @@ export async function gateSet(
           const logits = plan.readLogits(size);
           for (let i = 0; i < size; i++) {
             const row = logits.subarray(i * classes, (i + 1) * classes);
-            const top = row.reduce((a, b) => Math.max(a, b));
-            const sum = row.reduce((s, logit) => s + Math.exp(logit - top), 0);
-            losses[at + i * candidates.length + k] = Math.log(sum) + top - row[labels[i]!]!;
-            correct[at + i * candidates.length + k] = row.indexOf(top) === labels[i] ? 1 : 0;
+            losses[at + i * candidates.length + k] = logSumExp(row) - row[labels[i]!]!;
+            correct[at + i * candidates.length + k] = topClass(row) === labels[i] ? 1 : 0;
           }
         });
         images += size;

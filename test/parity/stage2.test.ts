@@ -7,7 +7,7 @@ import { madds } from "../../src/cost/madds.js";
 import { Plan } from "../../src/engine/plan.js";
 import type { Supernet } from "../../src/models/build.js";
 import { crossEntropy } from "../../src/ops/loss.js";
-import { softmaxBackward } from "../../src/ops/mix.js";
+import { softmaxBackward } from "../../src/ops/softmax.js";
 import { Tape } from "../../src/ops/tape.js";
 import type { Tensor } from "../../src/ops/tensor.js";
 import type { TrainConfig } from "../../src/train/config.js";
