@@ -56,7 +56,7 @@ export const ABLATIONS: readonly Ablation[] = [
   }),
   stage2("candidates", "Candidates", {
     "all widths": { "gate.candidates": "none" },
-    "four slimmest": { "gate.candidates": "0,1,2,3" },
+    "four slimmest": { "gate.candidates": "0,1,2,3", "gate.target_madds": String(SPENT) },
   }),
   stage2("head", "The gate itself", {
     "one hidden layer": { "gate.hidden": "32" },

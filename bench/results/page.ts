@@ -87,6 +87,9 @@ function resultSection(name: string, { figures }: Record, files: Map<string, str
     `## ${name}\n`,
     `${widest.n} validation images; intervals are 95 %, paired.\n`,
     table,
+    ...(rows.some(({ what }) => at("validation", `${what} - alone`))
+      ? ["Of two trainings, *minus alone* compares these weights: another seed of either would move it.\n"]
+      : []),
     `![Top-1 against MAdds](results/${name}.svg)\n`,
     `${facts.map((line) => `- ${line}`).join("\n")}\n`,
   ];
@@ -101,7 +104,7 @@ function ablationSection(record: Record, recipe: TrainConfig, files: Map<string,
     );
   const parts = [
     "## Ablations\n",
-    `Each variant differs from the recipe in what its name says. Mean ± standard deviation over seeds. *Unused*: training images that neither stage saw, by which defaults are chosen; *validation*: for this table alone. Differences are in points. *Minus the recipe*: the mean over seeds of the difference from the recipe's own run, with its 95 % interval (Student's t); in bold where that excludes 0, else these seeds do not decide it.\n`,
+    `Each variant differs from the recipe in what its name says. Mean ± standard deviation over seeds, of validation images where nothing else is said. *Unused*: training images that neither stage saw; defaults are chosen by these alone. Differences are in points. *Minus the recipe*: the mean over seeds of the difference from the recipe's own run, with its 95 % interval (Student's t); in bold where that excludes 0, else these seeds do not decide it.\n`,
   ];
   const marks: Parameters<typeof ablationPlot>[0] = [];
   for (const ablation of ABLATIONS) {
@@ -109,6 +112,7 @@ function ablationSection(record: Record, recipe: TrainConfig, files: Map<string,
     const rows = Object.keys(ablation.variants).map((variant) => {
       const run = runOf(ablation, variant, recipe);
       const { widths, slimmest, widest } = widthsOf(record, run);
+      const minus = (images: Images) => (run === BASE ? "" : decided(differences(record, run, images, judged)));
       const madds = overSeeds(
         record.figures
           .filter((f) => f.run === run && f.images === "validation" && f.what === "dynamic")
@@ -123,7 +127,7 @@ function ablationSection(record: Record, recipe: TrainConfig, files: Map<string,
           lift,
         });
       }
-      const seconds = timeOf(record, run, !ablation.gateOnly);
+      const seconds = timeOf(record, run);
       return [
         variant,
         ...(ablation.gateOnly ? [] : [spread(slimmest), spread(widest), spread(widths)]),
@@ -132,16 +136,17 @@ function ablationSection(record: Record, recipe: TrainConfig, files: Map<string,
         spread(over(run, "unused", "dynamic - envelope")),
         spread(lift),
         spread(over(run, "validation", "gate AUC"), 1, 3),
-        run === BASE ? "" : decided(differences(record, run, BASE, judged)),
-        seconds === null ? "not run" : formatSeconds(seconds.mean),
+        minus("unused"),
+        minus("validation"),
+        ...(ablation.gateOnly ? [] : [seconds === null ? "not run" : formatSeconds(seconds.mean)]),
       ];
     });
     const header = [
       "variant",
       ...(ablation.gateOnly ? [] : ["slimmest top-1 %", "widest top-1 %", "mean of widths"]),
       ...["dynamic MAdds (M)", "dynamic top-1 %", "minus envelope, unused", "minus envelope, validation", "gate AUC"],
-      `minus the recipe: ${judged}`,
-      "time",
+      ...["unused", "validation"].map((images) => `minus the recipe, ${images}: ${judged}`),
+      ...(ablation.gateOnly ? [] : ["time"]),
     ];
     parts.push(`### ${ablation.title}\n`, markdown(header, rows));
   }
@@ -154,16 +159,16 @@ function ablationSection(record: Record, recipe: TrainConfig, files: Map<string,
   return parts;
 }
 
-/** Seconds over seeds; the recipe's stage I is a run of its own. */
-function timeOf({ runs }: Record, run: string, stage1: boolean): OverSeeds | null {
+/** Seconds of both stages over seeds; the recipe's stage I is a run of its own. */
+function timeOf({ runs }: Record, run: string): OverSeeds | null {
   const seconds = (name: string) => runs.filter((r) => r.run === name);
   const before = (seed: number) => seconds(SUPERNET).find((r) => r.seed === seed)?.seconds ?? 0;
-  return overSeeds(seconds(run).map((r) => r.seconds + (stage1 && run === BASE ? before(r.seed) : 0)));
+  return overSeeds(seconds(run).map((r) => r.seconds + (run === BASE ? before(r.seed) : 0)));
 }
 
 /** Top-1 over seeds of the slimmest and widest numbered width, and of the mean of all. */
 function widthsOf(record: Record, run: string) {
-  const bySeed = seedsOf(record, run).map((seed) => widthAccuracies(record, run, seed));
+  const bySeed = seedsOf(record, run).map((seed) => widthAccuracies(record, run, "validation", seed));
   return {
     slimmest: overSeeds(bySeed.map((list) => list[0])),
     widest: overSeeds(bySeed.map((list) => list.at(-1))),
@@ -171,22 +176,21 @@ function widthsOf(record: Record, run: string) {
   };
 }
 
-function widthAccuracies({ figures }: Record, run: string, seed: number): number[] {
+function widthAccuracies({ figures }: Record, run: string, images: Images, seed: number): number[] {
   return figures
-    .filter((f) => f.run === run && f.seed === seed && f.images === "validation" && /^width \d+$/.test(f.what))
+    .filter((f) => f.run === run && f.seed === seed && f.images === images && /^width \d+$/.test(f.what))
     .map((f) => f.value!);
 }
 
-/** A run against another, seed by seed, on validation images. */
-function differences(record: Record, run: string, other: string, judged: string): OverSeeds | null {
+/** A run against the recipe's, seed by seed. */
+function differences(record: Record, run: string, images: Images, judged: string): OverSeeds | null {
   const value = (of: string, seed: number) =>
     judged === "mean of widths"
-      ? mean(widthAccuracies(record, of, seed))
-      : record.figures.find((f) => f.run === of && f.seed === seed && f.images === "validation" && f.what === judged)
-          ?.value;
+      ? mean(widthAccuracies(record, of, images, seed))
+      : record.figures.find((f) => f.run === of && f.seed === seed && f.images === images && f.what === judged)?.value;
   return overSeeds(
     seedsOf(record, run).map((seed) => {
-      const [a, b] = [value(run, seed), value(other, seed)];
+      const [a, b] = [value(run, seed), value(BASE, seed)];
       return a == null || b == null ? null : a - b;
     }),
   );

@@ -153,12 +153,15 @@ export function flagsFrom(recipe: TrainConfig, config: TrainConfig): string[] {
   });
 }
 
+/** What a figure depends on. */
+const PRODUCING = ["src", "kernels", "recipes", "bench/results"];
+
 /** What `git` calls the code that runs. */
 export function commitNow(): string {
   try {
     const git = (...args: string[]) =>
       execFileSync("git", args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
-    const changed = git("status", "--porcelain", "--untracked-files=no", "src", "kernels").trim() !== "";
+    const changed = git("status", "--porcelain", "--untracked-files=no", ...PRODUCING).trim() !== "";
     return git("rev-parse", "--short=10", "HEAD").trim() + (changed ? "+" : "");
   } catch {
     return "unknown";

@@ -5,7 +5,7 @@
  *     npm run build && node dist/bench/results/run-ablations.js [--seeds 0,1,2] [--recipe recipes/reduced.yaml]
  *         [--data ../shared/data/cifar10-jpeg.tar.gz] [--runs runs/ablations] [--record results/ablations] [--jobs 2]
  *
- * What a run prints is in RUNS/NAME-SEED.log. Ctrl-C stops it in good order; the same command goes on: what is recorded is skipped, what
+ * What a run prints is in RUNS/NAME-SEED-SETTINGS.log. Ctrl-C stops it in good order; the same command goes on: what is recorded is skipped, what
  * was begun is resumed.
  *
  * Two sets of images judge every run. `unused`: training images that the recipe's subset left out, which neither stage has seen; what
@@ -46,26 +46,26 @@ const { values } = parseArgs({
 
 interface Task extends PlannedRun {
   seed: number;
+  /** Its name says what settings the run has: other ones get another folder. */
   output: string;
-  args: string[];
+  flags: Record<string, string>;
   config: TrainConfig;
   hash: string;
 }
 
-const folderOf = (run: string, seed: number) => join(values.runs, `${run}-${seed}`);
-
-function taskOf(run: PlannedRun, seed: number): Task {
-  const output = folderOf(run.name, seed);
-  const flags: Record<string, string> = {
-    data: values.data,
-    output,
-    seed: String(seed),
-    ...run.settings,
-    ...(run.from && { init: join(folderOf(run.from, seed), "best.safetensors") }),
-  };
+function taskOf(run: PlannedRun, seed: number, { epochs }: TrainConfig): Task {
+  const flags: Record<string, string> = { data: values.data, seed: String(seed), ...run.settings };
   const config = loadConfig({ file: values.recipe, flags });
-  const args = ["train", "--config", values.recipe, ...Object.entries(flags).flatMap(([path, x]) => [flagOf(path), x])];
-  return { ...run, seed, output, args, config, hash: settingsHash(config) };
+  // What starts from the supernet has no epochs of stage I of its own, yet depends on them.
+  const hash = settingsHash({ ...config, epochs });
+  const output = join(values.runs, `${run.name}-${seed}-${hash}`);
+  return { ...run, seed, output, flags, config, hash };
+}
+
+/** A task's command line, from its beginning. */
+function commandOf({ flags, output, from, seed }: Task): string[] {
+  const all = { ...flags, output, ...(from && { init: join(named(from, seed).output, "best.safetensors") }) };
+  return ["train", "--config", values.recipe, ...Object.entries(all).flatMap(([path, x]) => [flagOf(path), x])];
 }
 
 /** Up to as many images as validation has, of those that a run's subset left out; null where there are none. */
@@ -98,23 +98,16 @@ function dsnet(args: readonly string[], log: string): Promise<number> {
 }
 
 /** What the recipe's own gate learnt from serves the others on the same supernet: a run that needs another set makes its own. */
-async function shareGateSet({ name, seed, output }: Task): Promise<void> {
-  const base = join(folderOf(BASE, seed), GATE_SET);
+async function shareGateSet({ name, output }: Task, first: Task): Promise<void> {
+  const base = join(first.output, GATE_SET);
   const own = join(output, GATE_SET);
   if (name === BASE || existsSync(own) || !existsSync(base)) return;
   await mkdir(output, { recursive: true });
   await copyFile(base, own);
 }
 
-async function resumeArgs({ output, hash }: Task): Promise<string[]> {
-  const began = (await RunFolder.readArgs(output)) as unknown as TrainConfig;
-  if (settingsHash(began) !== hash) {
-    throw new UsageError(`${output} holds a run with other settings: move it away, or put other --runs`);
-  }
-  return ["train", "--resume", "--output", output];
-}
-
-async function record({ name, seed, output, args, config, hash }: Task): Promise<void> {
+async function record(task: Task): Promise<void> {
+  const { name, seed, output, config, hash } = task;
   const model = join(output, "best.safetensors");
   const file = await readModelFile(model);
   const about = { run: name, seed };
@@ -137,7 +130,7 @@ async function record({ name, seed, output, args, config, hash }: Task): Promise
       seconds: await RunFolder.readSeconds(output),
       commit: commitNow(),
       kernels: file.kernelBuild ?? "",
-      command: `dsnet ${args.join(" ")}`,
+      command: `dsnet ${commandOf(task).join(" ")}`,
     },
     figures,
   );
@@ -156,16 +149,19 @@ const jobs = Number(values.jobs);
 if (!(Number.isInteger(jobs) && jobs > 0))
   throw new UsageError(`--jobs: expected a number above 0, got ${values.jobs}`);
 const recipe = loadConfig({ file: values.recipe, flags: { data: values.data } });
-const tasks = values.seeds.split(",").flatMap((seed) => plannedRuns(recipe).map((run) => taskOf(run, Number(seed))));
+const seeds = values.seeds.split(",").map(Number);
+const tasks = seeds.flatMap((seed) => plannedRuns(recipe).map((run) => taskOf(run, seed, recipe)));
 
 /** Whether a task is among these rows. */
 const isIn = (runs: readonly Run[], { name, seed, hash }: Task) =>
   runs.some((row) => row.run === name && row.seed === seed && row.settings === hash);
 
+/** A seed's run of this name. */
+const named = (name: string, seed: number) => tasks.find((task) => task.name === name && task.seed === seed)!;
+
 /** The run whose supernet, or gate set, a task waits for. */
 function needed({ name, seed, from }: Task): Task | undefined {
-  if (from === undefined) return undefined;
-  return tasks.find((task) => task.seed === seed && task.name === (name === BASE ? from : BASE));
+  return from && named(name === BASE ? from : BASE, seed);
 }
 
 /** A run takes as long as the same one of another seed, else as the mean of those with or without a stage I of their own. */
@@ -185,8 +181,8 @@ async function run(task: Task): Promise<void> {
   const log = `${task.output}.log`;
   const resumed = existsSync(join(task.output, "args.yaml"));
   console.log(`${task.name}, seed ${task.seed}: ${resumed ? "goes on" : "begins"}, ${log}`);
-  const args = resumed ? await resumeArgs(task) : task.args;
-  if (task.from !== undefined) await shareGateSet(task);
+  const args = resumed ? ["train", "--resume", "--output", task.output] : commandOf(task);
+  if (task.from !== undefined) await shareGateSet(task, named(BASE, task.seed));
   const code = await dsnet([...args, "--threads", "1"], log);
   if (code !== 0) {
     if (!stopped) console.log(`${task.name}, seed ${task.seed}: ended with exit code ${code}, see ${log}`);

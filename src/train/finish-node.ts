@@ -96,11 +96,14 @@ type Choice = Tables & Pick<ModelFile, "routing">;
 async function choiceOf(session: Session, lambda: number): Promise<Choice> {
   const { backend, config, net, learner, data } = session;
   const { heldOut } = data;
-  const gate: Routing = { by: "gate", lambda };
+  const trained: Routing = { by: "gate", lambda };
   const { calibration, cascades } = await measureCalibration(backend, net, learner.student, heldOut.inOrder(), {
     batch: heldOut.batchSize,
-    routing: gate,
+    routing: trained,
   });
+  // A gate that learnt under noise chooses without: what keeps to its target only the table tells.
+  const { method, target_madds: target } = config.gate;
+  const gate = method === "gumbel" && target !== null ? routingWithin({ calibration }, "gate", target)! : trained;
   // From images that the weights have fitted no threshold can be told: nearly all of them look sure.
   if (config.gate.routing === "gate") return { routing: gate, calibration, ...(data.unseen && { cascades }) };
   const widest = madds(net, net.gates[0]!.candidates.at(-1)!, true);
