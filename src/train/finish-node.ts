@@ -92,7 +92,10 @@ function reportEpoch(row: Record<string, string>): ReportData["epochs"][number] 
 
 type Choice = Tables & Pick<ModelFile, "routing">;
 
-/** How the model is to choose, and both tables, from the held-out images. */
+/**
+ * How the model is to choose, and both tables, from the held-out images. They taught the gate, whose table therefore promises a
+ * little too much; the cascade, which is not trained, has never seen them.
+ */
 async function choiceOf(session: Session, lambda: number): Promise<Choice> {
   const { backend, config, net, learner, data } = session;
   const { heldOut } = data;

@@ -10,7 +10,7 @@ import { readCheckpoint } from "../io/torch/checkpoint.js";
 import { type Supernet, slotsOf } from "../models/build.js";
 import { networkOf } from "../models/file.js";
 import { networkTensors } from "../models/import.js";
-import { findPlain, inherit, inheritPlain } from "../models/inherit.js";
+import { findPlain, inherit, inheritPlain, type Taken } from "../models/inherit.js";
 import { narrowSpec } from "../models/slice.js";
 import type { ModelSpec, StageSpec, StemSpec } from "../models/spec.js";
 import { checkParameters } from "../models/state.js";
@@ -30,6 +30,8 @@ interface Target {
   net: Supernet;
   model: string;
   classes: readonly string[];
+  /** Whether stage II goes on with a gate's weights. On cached features, which are scaled as no file has them, it begins anew. */
+  gate: boolean;
 }
 
 /**
@@ -55,14 +57,14 @@ export async function openInit(path: string, target: Target): Promise<Init> {
   });
 }
 
-function fromModel(path: string, file: ModelFile, { net, model, classes }: Target): Init {
+function fromModel(path: string, file: ModelFile, { net, model, classes, gate }: Target): Init {
   const source = networkOf(file);
   const tensors = selectTensors(file.tensors, "parameters");
   checkParameters(source, tensors);
   const classifier = isDeepStrictEqual(file.classes, classes);
   const { preprocessing } = file;
   const other = differences(net.spec, source.spec);
-  if (other.length === 0) return { preprocessing, ...fromSame(path, tensors, source, net, classifier) };
+  if (other.length === 0) return { preprocessing, ...fromSame(path, tensors, source, net, { classifier, gate }) };
   const slots = slotsOf(net).map((slot) => {
     const { attention } = source.spec; // its absence is allowed, its size shows in the tensors
     return { slot, other: differences({ ...narrowSpec(net.spec, slot), attention }, source.spec) };
@@ -79,14 +81,15 @@ function fromModel(path: string, file: ModelFile, { net, model, classes }: Targe
 type Tensors = ReadonlyMap<string, StoredTensor>;
 type Start = Pick<Init, "facts" | "fill">;
 
-/** `classifier`: whether to take that too. */
-function fromSame(path: string, tensors: Tensors, source: Supernet, net: Supernet, classifier: boolean): Start {
+/** `taken`: whether to take the classifier, and a gate of the same kind. */
+function fromSame(path: string, tensors: Tensors, source: Supernet, net: Supernet, taken: Taken): Start {
+  const { classifier } = taken;
   const gates = (of: Supernet) => [of.spec.gate, of.gates.map(({ candidates }) => candidates)];
-  const gate = isDeepStrictEqual(gates(net), gates(source));
+  const gate = taken.gate && isDeepStrictEqual(gates(net), gates(source));
   return {
     facts: [
       `all weights of ${path}`,
-      ...(gate ? [] : ["a new gate: it is of another kind or has other candidates"]),
+      ...(gate || net.gates.length === 0 ? [] : ["a new gate"]),
       ...classifierFacts(net, classifier),
     ],
     fill: (backend, span) => inherit(backend, net, span, tensors, { classifier, gate }),

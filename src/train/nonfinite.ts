@@ -19,9 +19,9 @@ export function skipStep(session: Session, progress: Progress, step: number, whe
   progress.bad++;
   const message = `step ${step}: NaN or infinity in ${where}`;
   if (progress.bad >= MAX_BAD) {
-    throw new DivergedError(
-      `${message}, ${MAX_BAD} steps in a row; training stopped, the last checkpoint in ${session.folder.path} is kept. ${advice}`,
-    );
+    const last = session.folder.saved("last");
+    const kept = last ? `the last checkpoint is kept, ${last}` : "before its first checkpoint";
+    throw new DivergedError(`${message}, ${MAX_BAD} steps in a row; training stopped, ${kept}. ${advice}`);
   }
   session.emit({ type: "warning", message: `${message}; the step is skipped` });
 }

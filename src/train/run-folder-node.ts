@@ -181,6 +181,12 @@ export class RunFolder {
     await writeFileAtomic(join(this.path, SECONDS), new TextEncoder().encode(`${this.seconds.toFixed(3)}\n`));
   }
 
+  /** Where a checkpoint is; null where none was saved yet. */
+  saved(name: "last" | "best"): string | null {
+    const path = join(this.path, `${name}.safetensors`);
+    return existsSync(path) ? path : null;
+  }
+
   /** Flushes the logs and lets go of the folder. `discard` removes a run that never began, so that its folder is free again. */
   async close({ discard = false } = {}): Promise<void> {
     this.#results.sync();

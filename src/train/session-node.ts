@@ -78,7 +78,12 @@ export async function openSession(
   const init =
     config.init === null || checkpoint !== undefined
       ? null
-      : await openInit(config.init, { net, model: table.name, classes: train.classNames });
+      : await openInit(config.init, {
+          net,
+          model: table.name,
+          classes: train.classNames,
+          gate: config.gate.method === "gumbel",
+        });
   // Weights go on seeing what they were made for.
   const preprocessing: Preprocessing = {
     ...(checkpoint?.preprocessing ??

@@ -50,9 +50,11 @@ export async function supernetStage(session: Session, progress: Progress, profil
         });
         const interrupted = session.signal?.aborted === true;
         const recover = config.recovery_interval > 0 && progress.step % config.recovery_interval === 0;
-        // Not amid bad steps: they may be the last, and the checkpoint before them is what is left.
-        if ((interrupted || recover) && done < steps && progress.bad === 0) await save(session, progress);
-        if (interrupted && done < steps) return false;
+        // Not amid bad steps: they may be the last, and the checkpoint before them is what is left. An interruption waits for a good one.
+        if ((interrupted || recover) && done < steps && progress.bad === 0) {
+          await save(session, progress);
+          if (interrupted) return false;
+        }
         // Let signals and other work in: a step itself is synchronous.
         await new Promise(setImmediate);
         profile?.enter("data");
@@ -116,9 +118,10 @@ function step(
     learner.restoreStatistics();
     const where = parameter !== null ? `the gradient of ${parameter}` : `the loss of the ${broken} width`;
     const origin = layer === null ? where : `${where}, first in ${layer}`;
+    const best = session.folder.saved("best");
     const advice =
-      "Lower lr, raise warmup_epochs or set clip_grad in a new run; " +
-      `--init ${session.folder.path}/best.safetensors starts it from this one's best epoch.`;
+      "Lower lr, raise warmup_epochs or set clip_grad in a new run" +
+      (best ? `; --init ${best} starts it from this one's best epoch.` : ".");
     skipStep(session, progress, progress.step, origin, advice);
     return {};
   }

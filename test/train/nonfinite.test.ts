@@ -176,7 +176,7 @@ describe("a step with NaN", () => {
       {
         code: "ERR_DIVERGED",
         message:
-          /^step 6: NaN or infinity in .*classifier.*, 3 steps in a row; training stopped, the last checkpoint in .* is kept\. Lower lr, .*--init .*three\/best\.safetensors/,
+          /^step 6: NaN or infinity in .*classifier.*, 3 steps in a row; training stopped, the last checkpoint is kept, .*three\/last\.safetensors\. Lower lr, .*clip_grad in a new run\.$/,
       },
     );
     const { training, tensors } = await readModelFile(join(path, "last.safetensors"));
