@@ -12,15 +12,19 @@ export interface Ablation {
   title: string;
   /** Whether the variants differ in stage II alone, so that they share a supernet. */
   gateOnly: boolean;
+  /** The figure by which a variant is compared with the recipe. */
+  judged: "mean of widths" | "dynamic - envelope";
   /** Name → settings as they are typed. What differs in none from the recipe is the recipe's own run. */
   variants: { [name: string]: { [path: string]: string } };
 }
 
 type Variants = Ablation["variants"];
-const ablationOf =
-  (gateOnly: boolean) =>
-  (key: string, title: string, variants: Variants): Ablation => ({ key, title, gateOnly, variants });
-const [stage1, stage2] = [ablationOf(false), ablationOf(true)];
+const stage1 = (key: string, title: string, variants: Variants): Ablation => {
+  return { key, title, gateOnly: false, judged: "mean of widths", variants };
+};
+const stage2 = (key: string, title: string, variants: Variants): Ablation => {
+  return { key, title, gateOnly: true, judged: "dynamic - envelope", variants };
+};
 
 /** A third of the reduced recipe's widest. */
 const SPENT = Math.round(madds(build(modelSpec("ds_mbnet_32")), 5, true) / 3);
@@ -42,10 +46,13 @@ export const ABLATIONS: readonly Ablation[] = [
   }),
   stage1("norm", "Norm", { "batch norm per width": { norm: "bn" }, "group norm": { norm: "gn" } }),
   stage1("attention", "Attention head", { on: { attention: "on" }, off: { attention: "off" } }),
-  stage1("place", "Place of the gate", {
-    "the model's own, stage 2": { "gate.stage": "none" },
-    "stage 1": { "gate.stage": "1" },
-  }),
+  {
+    ...stage1("place", "Place of the gate", {
+      "the model's own, stage 2": { "gate.stage": "none" },
+      "stage 1": { "gate.stage": "1" },
+    }),
+    judged: "dynamic - envelope",
+  },
   stage2("learns", "What the gate learns; gate sparsification (SGS)", {
     "each width's probability of the true class": { "gate.method": "probability" },
     "the paper's losses, exact expectation, no SGS": paperLosses("expectation", "none"),

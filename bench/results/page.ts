@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { formatSeconds } from "../../src/cli/units.js";
 import type { TrainConfig } from "../../src/train/config.js";
-import { ABLATIONS, BASE, runOf, SUPERNET } from "./ablations.js";
+import { ABLATIONS, type Ablation, BASE, runOf, SUPERNET } from "./ablations.js";
 import { ablationPlot, resultPlot } from "./plots.js";
 import { type Figure, type Images, type Record, readRecord } from "./record.js";
 import { type OverSeeds, overSeeds } from "./seeds.js";
@@ -108,11 +108,9 @@ function ablationSection(record: Record, recipe: TrainConfig, files: Map<string,
   ];
   const marks: Parameters<typeof ablationPlot>[0] = [];
   for (const ablation of ABLATIONS) {
-    const judged = ablation.gateOnly ? "dynamic - envelope" : "mean of widths";
     const rows = Object.keys(ablation.variants).map((variant) => {
       const run = runOf(ablation, variant, recipe);
       const { widths, slimmest, widest } = widthsOf(record, run);
-      const minus = (images: Images) => (run === BASE ? "" : decided(differences(record, run, images, judged)));
       const madds = overSeeds(
         record.figures
           .filter((f) => f.run === run && f.images === "validation" && f.what === "dynamic")
@@ -136,8 +134,7 @@ function ablationSection(record: Record, recipe: TrainConfig, files: Map<string,
         spread(over(run, "unused", "dynamic - envelope")),
         spread(lift),
         spread(over(run, "validation", "gate AUC"), 1, 3),
-        minus("unused"),
-        minus("validation"),
+        run === BASE ? "" : decided(differences(record, run, ablation.judged)),
         ...(ablation.gateOnly ? [] : [seconds === null ? "not run" : formatSeconds(seconds.mean)]),
       ];
     });
@@ -145,7 +142,7 @@ function ablationSection(record: Record, recipe: TrainConfig, files: Map<string,
       "variant",
       ...(ablation.gateOnly ? [] : ["slimmest top-1 %", "widest top-1 %", "mean of widths"]),
       ...["dynamic MAdds (M)", "dynamic top-1 %", "minus envelope, unused", "minus envelope, validation", "gate AUC"],
-      ...["unused", "validation"].map((images) => `minus the recipe, ${images}: ${judged}`),
+      `minus the recipe, unused: ${ablation.judged}`,
       ...(ablation.gateOnly ? [] : ["time"]),
     ];
     parts.push(`### ${ablation.title}\n`, markdown(header, rows));
@@ -182,8 +179,9 @@ function widthAccuracies({ figures }: Record, run: string, images: Images, seed:
     .map((f) => f.value!);
 }
 
-/** A run against the recipe's, seed by seed. */
-function differences(record: Record, run: string, images: Images, judged: string): OverSeeds | null {
+/** A run against the recipe's, seed by seed, on the images by which defaults are chosen. */
+function differences(record: Record, run: string, judged: Ablation["judged"]): OverSeeds | null {
+  const images = "unused";
   const value = (of: string, seed: number) =>
     judged === "mean of widths"
       ? mean(widthAccuracies(record, of, images, seed))

@@ -6,7 +6,15 @@ import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { ABLATIONS, BASE, plannedRuns, runOf, SUPERNET } from "../../bench/results/ablations.js";
 import { renderResults } from "../../bench/results/page.js";
-import { addToRecord, type Figure, flagsFrom, type Run, readRecord, settingsHash } from "../../bench/results/record.js";
+import {
+  addToRecord,
+  type Figure,
+  flagsFrom,
+  type Images,
+  type Run,
+  readRecord,
+  settingsHash,
+} from "../../bench/results/record.js";
 import { overSeeds } from "../../bench/results/seeds.js";
 import { loadConfig } from "../../src/cli/config.js";
 
@@ -91,10 +99,11 @@ describe("docs/RESULTS.md", () => {
         [BASE, 0],
         [other, 0.1 + seed / 1000],
       ] as const) {
-        await addToRecord(folder, run(name, seed), [
-          figure("width 0", 0.8 + seed / 100 - lower, { run: name, seed, madds: 1e6 }),
-          figure("width 1", 0.9 + seed / 100 - lower, { run: name, seed, madds: 4e6 }),
-        ]);
+        const widths = (images: Images, less: number) => [
+          figure("width 0", 0.8 + seed / 100 - less, { run: name, seed, images, madds: 1e6 }),
+          figure("width 1", 0.9 + seed / 100 - less, { run: name, seed, images, madds: 4e6 }),
+        ];
+        await addToRecord(folder, run(name, seed), [...widths("validation", 0), ...widths("unused", lower)]);
       }
     }
     const page = renderResults(join(scratch, "sweep"), recipe).get("RESULTS.md")!;
@@ -104,7 +113,7 @@ describe("docs/RESULTS.md", () => {
       row("batch norm per width"),
       /^\| [^|]+ \| 81\.00 ± 1\.00 \| 91\.00 ± 1\.00 \| 86\.00 ± 1\.00 \|.*\| {2}\| 3:00 \|$/,
     );
-    // -10, -10.1, -10.2: deviation 0.1, times t = 4.303, over the root of 3.
+    // Unused images decide. -10, -10.1, -10.2: deviation 0.1, times t = 4.303, over the root of 3.
     assert.match(row("group norm"), /\| \*\*-10\.10 ± 0\.25\*\* \| 1:30 \|$/);
     assert.match(row("in-place distillation"), /\| not run \|$/);
   });
