@@ -6,7 +6,7 @@
  *         [--data ../shared/data/cifar10-jpeg.tar.gz] [--runs runs/ablations] [--record results/ablations] [--jobs 2]
  *
  * What a run prints is in RUNS/NAME-SEED-SETTINGS.log. Ctrl-C stops it in good order; the same command goes on: what is recorded is skipped, what
- * was begun is resumed.
+ * was begun is resumed. A recorded supernet whose folder is gone is trained again where another run starts from it.
  *
  * Two sets of images judge every run. `unused`: training images that the recipe's subset left out, which neither stage has seen; what
  * becomes a default is chosen by them. `validation`: for the table alone.
@@ -164,15 +164,26 @@ function needed({ name, seed, from }: Task): Task | undefined {
   return from && named(name === BASE ? from : BASE, seed);
 }
 
+/** What is still to do: what is not recorded, and what that starts from and is no longer there (a run's report comes last). */
+function unrecorded(): Set<Task> {
+  const { runs } = readRecord(values.record);
+  const left = new Set(tasks.filter((task) => !isIn(runs, task)));
+  for (const task of left) {
+    const first = needed(task);
+    if (first !== undefined && !existsSync(join(first.output, "report.html"))) left.add(first); // and comes to that in turn
+  }
+  return left;
+}
+
 /** A run takes as long as the same one of another seed, else as the mean of those with or without a stage I of their own. */
-function secondsLeft(left: readonly Task[], runs: readonly Run[]): number {
+function secondsLeft(left: Iterable<Task>, runs: readonly Run[]): number {
   const gateOnly = new Map(tasks.map(({ name, from }) => [name, from !== undefined]));
   const mean = (list: readonly Run[]) => list.reduce((sum, run) => sum + run.seconds, 0) / list.length;
   const expected = ({ name, from }: Task) => {
     const same = runs.filter((run) => run.run === name);
     return mean(same.length > 0 ? same : runs.filter((run) => gateOnly.get(run.run) === (from !== undefined)));
   };
-  return left.reduce((sum, task) => sum + expected(task), 0) / jobs;
+  return [...left].reduce((sum, task) => sum + expected(task), 0) / jobs;
 }
 
 let recording = Promise.resolve();
@@ -192,25 +203,23 @@ async function run(task: Task): Promise<void> {
   }
   recording = recording.then(() => record(task)); // one after another: each rewrites the tables
   await recording;
-  const { runs } = readRecord(values.record);
-  const left = tasks.filter((other) => !isIn(runs, other));
-  const seconds = secondsLeft(left, runs);
-  const time = Number.isFinite(seconds) && left.length > 0 ? `, about ${formatSeconds(seconds)} left` : "";
+  left.delete(task);
+  const seconds = secondsLeft(left, readRecord(values.record).runs);
+  const time = Number.isFinite(seconds) && left.size > 0 ? `, about ${formatSeconds(seconds)} left` : "";
   console.log(
-    `${task.name}, seed ${task.seed}: recorded, ${tasks.length - left.length} of ${tasks.length} runs${time}`,
+    `${task.name}, seed ${task.seed}: recorded, ${tasks.length - left.size} of ${tasks.length} runs${time}`,
   );
 }
 
 await mkdir(values.runs, { recursive: true });
-const { runs: recorded } = readRecord(values.record);
-const waiting = new Set(tasks.filter((task) => !isIn(recorded, task)));
+const left = unrecorded();
+const waiting = new Set(left);
 const running = new Set<Promise<void>>();
 for (;;) {
   while (running.size < jobs && !stopped) {
-    const { runs } = readRecord(values.record);
     const task = [...waiting].find((one) => {
       const first = needed(one);
-      return first === undefined || isIn(runs, first);
+      return first === undefined || !left.has(first);
     });
     if (task === undefined) break;
     waiting.delete(task);
