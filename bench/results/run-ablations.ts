@@ -206,9 +206,7 @@ async function run(task: Task): Promise<void> {
   left.delete(task);
   const seconds = secondsLeft(left, readRecord(values.record).runs);
   const time = Number.isFinite(seconds) && left.size > 0 ? `, about ${formatSeconds(seconds)} left` : "";
-  console.log(
-    `${task.name}, seed ${task.seed}: recorded, ${tasks.length - left.size} of ${tasks.length} runs${time}`,
-  );
+  console.log(`${task.name}, seed ${task.seed}: recorded, ${tasks.length - left.size} of ${tasks.length} runs${time}`);
 }
 
 await mkdir(values.runs, { recursive: true });
