@@ -83,17 +83,33 @@ static uint32_t scratch_affine_dx(const AffineDxRecord *r) {
 
 /* ---- sums of two tensors whose widths may differ ---- */
 
+INLINE void add_run_as(const int act, const float *a, const float *b, int count, float *y) {
+  enum { STEP = 4 * VL };
+  int i = 0;
+  for (; i + STEP <= count; i += STEP) UNROLL for (int v = i; v < i + STEP; v += VL)
+    vf_store(y + v, vf_act(vf_load(a + v) + vf_load(b + v), act));
+  for (; i < count; i += VL) vf_store_n(y + i, vf_act(vf_load(a + i) + vf_load(b + i), act), imin(VL, count - i));
+}
+
+static void add_run(int act, const float *a, const float *b, int count, float *y) {
+  if (act == ACT_NONE) add_run_as(ACT_NONE, a, b, count, y);
+  else add_run_as(act, a, b, count, y);
+}
+
 static void add_chunk(const void *context, int item, int thread) {
   (void)thread;
   const AddRecord *r = context;
   const int c = imax(r->ca, r->cb), both = imin(r->ca, r->cb), block = block_rows(c);
   const int from = item * block, to = imin(from + block, r->n * r->hw);
-  for (int row = from; row < to; row++) {
-    const float *a = FLOATS(r->a) + (size_t)row * r->ca, *b = FLOATS(r->b) + (size_t)row * r->cb;
+  const float *a = FLOATS(r->a) + (size_t)from * r->ca, *b = FLOATS(r->b) + (size_t)from * r->cb;
+  float *y = FLOATS(r->y) + (size_t)from * c;
+  if (both == c) { /* rows lie behind each other in both */
+    add_run(r->act, a, b, (to - from) * c, y);
+    return;
+  }
+  for (int row = from; row < to; row++, a += r->ca, b += r->cb, y += c) {
     const float *wide = r->ca >= r->cb ? a : b;
-    float *y = FLOATS(r->y) + (size_t)row * c;
-    for (int ch = 0; ch < both; ch += VL)
-      vf_store_n(y + ch, vf_act(vf_load(a + ch) + vf_load(b + ch), r->act), imin(VL, both - ch));
+    add_run(r->act, a, b, both, y);
     for (int ch = both; ch < c; ch += VL) vf_store_n(y + ch, vf_act(vf_load(wide + ch), r->act), imin(VL, c - ch));
   }
 }

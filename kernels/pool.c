@@ -35,9 +35,9 @@ static void pool_row(const void *context, int item, int thread) {
   const int image = item / r->oh, oh = item % r->oh, c = r->c;
   const float *x = FLOATS(r->x) + (size_t)image * r->h * r->width * c;
   float *y = FLOATS(r->y) + (size_t)item * r->ow * c;
-  for (int ow = 0; ow < r->ow; ow++)
+  for (int ow = 0; ow < r->ow; ow++) {
+    const Window w = pool_window(oh, ow, r->kernel, r->stride, r->pad, r->h, r->width);
     for (int ch = 0; ch < c; ch += VL) {
-      const Window w = pool_window(oh, ow, r->kernel, r->stride, r->pad, r->h, r->width);
       vf acc = r->kind ? vf_load(x + ((size_t)w.h0 * r->width + w.w0) * c + ch) : (vf){0};
       for (int ih = w.h0; ih < w.h1; ih++)
         for (int iw = w.w0; iw < w.w1; iw++) {
@@ -47,6 +47,7 @@ static void pool_row(const void *context, int item, int thread) {
       if (!r->kind) acc = acc / (float)((w.h1 - w.h0) * (w.w1 - w.w0));
       vf_store_n(y + (size_t)ow * c + ch, acc, imin(VL, c - ch));
     }
+  }
 }
 
 static void op_pool(const PoolRecord *r) {
