@@ -101,8 +101,9 @@ type Tensors = ReadonlyMap<string, StoredTensor>;
  *
  * A channel's importance is how far it moves what reads it: the gain |γ| of its norm, times the L1 norm of the weights that
  * multiply it (by which "Once-for-All", Cai et al. 2020, sorts). The filters' own L1 norm, which is common in pruning, says
- * little where a norm follows that undoes their scale. Top-1 of widths 1 to 4 of a plain ds_mbnet_28 as it was first (0.39 to 4.8 M MAdds) trained on Fashion-MNIST,
- * statistics measured, no further training: 76 82 85 86 %; by L1 norm of the filters 60 82 84 86; as it came 51 72 81 85.
+ * little where a norm follows that undoes their scale. Top-1 of widths 1 to 4 of a plain ds_mbnet_28 as it was first (0.39 to 4.8 M
+ * MAdds) trained on Fashion-MNIST, statistics measured, no further training: 76 82 85 86 %; by L1 norm of the filters 60 82 84 86; as
+ * it came 51 72 81 85.
  */
 export function sortChannels(net: Supernet, tensors: Tensors): Map<string, StoredTensor> {
   const layers = layersAlong(net, 0);

@@ -107,7 +107,7 @@ export interface TrainConfig {
   /** Random widths a step, beside largest and smallest. */
   random_widths: number;
   norm: "bn" | "gn";
-  /** Attention in the blocks. Without it the gate reads the pooled activation. */
+  /** `on`: attention as the model's table has it; `off`: none, so that the gate reads the pooled activation. */
   attention: "on" | "off";
   /** Batches that recalibration averages over, for every width. */
   recalibration_batches: number;

@@ -42,7 +42,7 @@ describe("dsnet export", { concurrency: 4 }, () => {
     assert.deepEqual([status, stderr], [0, ""]);
     assert.match(
       stdout,
-      /^model {7}ds_mbnet_28_width_2\nparameters {2}[\d,]+\nMAdds {7}2\.82 M\nwrote .*out\.safetensors, /,
+      /^model {7}ds_mbnet_28_width_2\nparameters {2}[\d,]+\nMAdds {7}2\.89 M\nwrote .*out\.safetensors, /,
     );
     assert.deepEqual(new Uint8Array(readFileSync(output)), encodeModel(sliceModel(sample, 2)));
     assert.ok(!readdirSync(folder).some((name) => name.startsWith(".out.")));
@@ -71,7 +71,7 @@ describe("dsnet export", { concurrency: 4 }, () => {
     const output = at("whole.safetensors");
     const { status, stdout, stderr } = await dsnet(checkpoint, "-o", output);
     assert.deepEqual([status, stderr], [0, ""]);
-    assert.match(stdout, /^model {7}ds_mbnet_28\nparameters {2}[\d,]+ to [\d,]+\nMAdds {7}883 k to 9\.11 M\n/);
+    assert.match(stdout, /^model {7}ds_mbnet_28\nparameters {2}[\d,]+ to [\d,]+\nMAdds {7}916 k to 9\.23 M\n/);
     assert.deepEqual(readFileSync(output), readFileSync(model));
   });
 
@@ -93,7 +93,7 @@ describe("dsnet export", { concurrency: 4 }, () => {
     assert.deepEqual([one.status, one.stderr], [0, ""]);
     assert.match(
       one.stdout,
-      /^model {7}ds_mbnet_28_width_2\nparameters {2}[\d,]+\nMAdds {7}2\.82 M\nwrote .*narrow\.onnx, /,
+      /^model {7}ds_mbnet_28_width_2\nparameters {2}[\d,]+\nMAdds {7}2\.89 M\nwrote .*narrow\.onnx, /,
     );
     assert.deepEqual(readFileSync(narrow), Buffer.concat(encodeOnnx(onnxModel(sliceModel(sample, 2)))));
     const dynamic = at("dynamic.onnx");
