@@ -123,7 +123,7 @@ export const schema = v.strictObject({
   smoothing: lessThanOne("label smoothing"),
   drop: lessThanOne("dropout before the classifier, at largest only"),
   model_ema_decay: lessThanOne("decay of the weights' moving average"),
-  bootstrap: choice("targets of the narrow widths", ["ensemble", "inplace", "distill", "none"]),
+  bootstrap: choice("targets of the narrow widths; none: labels", ["ensemble", "inplace", "distill", "none"]),
   random_widths: whole("random widths a step, beside largest and smallest", 0),
   norm: choice("batch norm per width, or group norm", ["bn", "gn"]),
   attention: choice("attention in the blocks; off: the gate reads the pooled activation", ["on", "off"]),

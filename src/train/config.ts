@@ -102,7 +102,10 @@ export interface TrainConfig {
   drop: number;
   /** The teacher's. It rises to this from a low start (as in timm), so that a young teacher is worth listening to. */
   model_ema_decay: number;
-  /** Stage I targets: in-place ensemble bootstrapping, in-place bootstrapping, in-place distillation, labels only. */
+  /**
+   * What the narrower sub-networks learn in stage I: in-place ensemble bootstrapping, the paper's; in-place bootstrapping, its code's;
+   * in-place distillation; labels.
+   */
   bootstrap: "ensemble" | "inplace" | "distill" | "none";
   /** Random widths a step, beside largest and smallest. */
   random_widths: number;

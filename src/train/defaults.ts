@@ -69,7 +69,7 @@ export function defaultConfig(model: string): TrainConfig {
     smoothing: 0.1,
     drop: 0.2,
     model_ema_decay: 0.997,
-    bootstrap: "inplace",
+    bootstrap: "none", // labels won wherever they were compared: docs/RESULTS.md
     random_widths: 2,
     norm: "bn",
     attention: "on",

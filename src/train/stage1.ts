@@ -1,6 +1,6 @@
 /**
  * Stage I: the supernet. Each step trains the widest, some random and the slimmest sub-network on one batch (sandwich rule),
- * gradients added up; the narrower ones learn from the EMA teacher (in-place bootstrapping). PAPER: DS-Net, 3.2.
+ * gradients added up; the narrower ones learn from labels, or from the EMA teacher (in-place bootstrapping). PAPER: DS-Net, 3.2.
  */
 import { Plan } from "../engine/plan.js";
 import { splitAtGate, topSlot, walkOn } from "../models/build.js";
