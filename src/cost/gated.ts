@@ -113,7 +113,7 @@ export function gatedMadds(net: Supernet, choices: readonly ArrayLike<number>[],
     },
     gate: (gate, reduced) => {
       const hidden = gate.hidden === null ? null : widest(gate.hidden.cout);
-      spend(reduced.c, hidden ?? gate.candidates.length);
+      spend(reduced().c, hidden ?? gate.candidates.length);
       if (hidden !== null) spend(constant(hidden), gate.candidates.length);
       current = gate;
       return gate.candidates[gate.candidates.length - 1]!;

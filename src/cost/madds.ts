@@ -1,7 +1,7 @@
 /**
  * Multiply-adds of one image, counted as the published code does: convolutions, linear layers, and one for every input of an
- * average pool; biases, norms, activations and sums are free. Exact at every width; the slimming head counts only where
- * the network chooses (dynamic).
+ * average pool; biases, norms, activations and sums are free. Exact at every width; the slimming head, and a pool that is there
+ * for it alone, count only where the network chooses (dynamic).
  */
 import type { Routing } from "../io/model-file.js";
 import { type Supernet, walkNetwork } from "../models/build.js";
@@ -65,8 +65,9 @@ class CostExec implements Exec<Shape> {
     return this.#add("pool", "global pool", { h: 1, w: 1, c: x.c }, x.h * x.w * x.c);
   }
 
-  gate: Exec<Shape>["gate"] = (gate) => {
+  gate: Exec<Shape>["gate"] = (gate, reduced) => {
     if (this.dynamic) {
+      reduced();
       for (const { name, cin, cout } of gateLayers(gate)) {
         this.#add("gate", name, { h: 1, w: 1, c: widest(cout) }, widest(cin) * widest(cout));
       }

@@ -259,7 +259,7 @@ export class EmitExec implements Exec<Activations> {
   }
 
   gate: Exec<Activations>["gate"] = (gate, reduced, position) => {
-    this.scores = gateScores(this, gate, reduced, position);
+    this.scores = gateScores(this, gate, reduced(), position);
     return position.slot;
   };
 

@@ -167,13 +167,17 @@ function gatedSteps(
   return [
     step(`${name} (before the gate)`, (exec, walk) => {
       before(exec, walk);
-      if (attention === null) walk.reduced = exec.globalPool(walk.x);
+      if (attention === null) walk.reduced = null; // an earlier block's
     }),
     {
       name: gate.name,
       gate,
       run: (exec, walk) => {
-        walk.at = passGate(walk.at, gate, exec.gate(gate, walk.reduced!, walk.at));
+        const reduced = () => {
+          walk.reduced ??= exec.globalPool(walk.x);
+          return walk.reduced;
+        };
+        walk.at = passGate(walk.at, gate, exec.gate(gate, reduced, walk.at));
       },
     },
     step(`${name} (after the gate)`, after),

@@ -19,8 +19,8 @@ export interface Exec<T> {
   scale(x: T, factor: T): T;
   /** act(a + b), the residual sum; widths may differ (ops/add.ts). */
   add(a: T, b: T, act: Activation): T;
-  /** The slot that all after this gate use, from its features of the image. */
-  gate(gate: Gate, reduced: T, at: Position): Slot;
+  /** The slot that all after this gate use. `reduced` gives its features of the image: what does not choose need not ask for them. */
+  gate(gate: Gate, reduced: () => T, at: Position): Slot;
   /** Pooled features on their way into the classifier: dropout's place. */
   features(x: T): T;
 }

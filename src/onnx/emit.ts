@@ -132,7 +132,7 @@ export class OnnxExec implements Exec<Activations> {
   }
 
   gate: Exec<Activations>["gate"] = (gate, reduced, at) => {
-    this.scores = gateScores(this, gate, reduced, at);
+    this.scores = gateScores(this, gate, reduced(), at);
     return at.slot;
   };
 

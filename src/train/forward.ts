@@ -94,7 +94,7 @@ export class TrainExec implements Exec<Tensor> {
     return act === "none" ? y : affine(this.tape, y, null, null, act);
   }
 
-  gate(gate: Gate, _reduced: Tensor, _at: Position): Slot {
+  gate(gate: Gate, _reduced: () => Tensor, _at: Position): Slot {
     return choiceAt(this.options.route, gate.index);
   }
 

@@ -68,8 +68,8 @@ class MaskedExec extends TrainExec {
     super(tape, weights, { momentum: () => 0, route: 0 });
   }
 
-  override gate(gate: Gate, reduced: Tensor, at: Position): Slot {
-    const scores = gateScores(this, gate, reduced, at);
+  override gate(gate: Gate, reduced: () => Tensor, at: Position): Slot {
+    const scores = gateScores(this, gate, reduced(), at);
     this.#current = { gate, scores, ...straightThrough(this.tape, scores, this.noise[gate.index]!) };
     const { choice } = this.#current;
     this.#pairs = this.#stream && joint(this.tape, this.#stream, choice);
