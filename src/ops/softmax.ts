@@ -1,15 +1,15 @@
 /** Softmax of single rows of logits or scores, in double and without overflow: for choices and losses over a few candidates or classes. */
 type Row = Float32Array | Float64Array;
 
-function highest(row: Row): number {
-  let top = row[0]!;
-  for (const x of row) if (x > top) top = x;
+function highest(row: Row, from = 0, count = row.length): number {
+  let top = row[from]!;
+  for (let i = from + 1; i < from + count; i++) if (row[i]! > top) top = row[i]!;
   return top;
 }
 
-function sumExp(row: Row, top: number): number {
+function sumExp(row: Row, top: number, from = 0, count = row.length): number {
   let sum = 0;
-  for (const x of row) sum += Math.exp(x - top);
+  for (let i = from; i < from + count; i++) sum += Math.exp(row[i]! - top);
   return sum;
 }
 
@@ -27,9 +27,9 @@ export function logSumExp(row: Row): number {
   return top + Math.log(sumExp(row, top));
 }
 
-/** The highest softmax probability of a row: what a cascade calls its confidence. */
-export function confidenceOf(row: Row): number {
-  return 1 / sumExp(row, highest(row));
+/** The highest softmax probability of a row, `count` values from `from` on: what a cascade calls its confidence. */
+export function confidenceOf(row: Row, from = 0, count = row.length): number {
+  return 1 / sumExp(row, highest(row, from, count), from, count);
 }
 
 /** Turns the gradient of softmax rows of `count` values into that of the scores, in place. */

@@ -53,7 +53,7 @@ describe("a cascade in a plan", () => {
           return Array.from({ length: N }, (_, i) => logits.slice(i * spec.classes, (i + 1) * spec.classes));
         };
         const slim = at(candidates[0]!);
-        const confidences = slim.map(confidenceOf).sort((a, b) => a - b);
+        const confidences = slim.map((row) => confidenceOf(row)).sort((a, b) => a - b);
         const middle = (confidences[N / 2 - 1]! + confidences[N / 2]!) / 2;
         for (const wider of candidates.slice(1)) {
           const wide = at(wider);
