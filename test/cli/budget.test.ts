@@ -123,7 +123,7 @@ describe("dsnet calibrate", () => {
     const { status, stdout } = await dsnet("calibrate", model, "--data", data, "-o", output);
     assert.equal(status, 0);
     assert.match(stdout, /^ +MAdds +ms +top-1 % +λ\n/);
-    assert.match(stdout, /\nwidth +MAdds +ms\n +0 +884 k +\d/);
+    assert.match(stdout, /\nwidth +MAdds +ms\n +0 +918 k +\d/);
     assert.match(stdout, /60 images; .*\nwrote .*other\.safetensors\n$/);
     assert.deepEqual(readFileSync(model), before);
     assert.ok(decodeModel(new Uint8Array(readFileSync(output))).calibration);

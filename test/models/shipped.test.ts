@@ -38,7 +38,8 @@ describe("the shipped models", { skip: names.length > 0 ? false : "no model is s
       assert.deepEqual(file.candidates, [...net.gates[0]!.candidates]);
       for (let width = 0; width < net.widths; width++) assert.ok(file.calibrated!.includes(width), `width ${width}`);
       assert.ok(file.calibration!.length > 10);
-      assert.ok(file.cascades!.length > 10);
+      // As many as gain something: where a few unsure images are all that a wider width helps, they are few.
+      assert.ok(file.cascades!.length > 4);
       assert.ok([...file.calibration!, ...file.cascades!].every(({ shares }) => shares !== undefined));
       const { rows, classNames } = file.results as Evaluation;
       assert.deepEqual(classNames, file.classes);

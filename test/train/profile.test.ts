@@ -11,6 +11,7 @@ import { build, topSlot } from "../../src/models/build.js";
 import { modelSpec } from "../../src/models/registry.js";
 import { allocSpan, initState } from "../../src/models/state.js";
 import { defaultConfig } from "../../src/train/defaults.js";
+import type { TrainConfig } from "../../src/train/config.js";
 import type { TrainEvent } from "../../src/train/events.js";
 import { Input } from "../../src/train/input.js";
 import { Learner } from "../../src/train/learner.js";
@@ -95,7 +96,8 @@ describe("the profile of a training", () => {
 
   it("has shares that add up to the whole, in one event", async () => {
     const events: TrainEvent[] = [];
-    const config = smallConfig(writeImages(join(folder, "images")), join(folder, "run"), "probability");
+    const small = smallConfig(writeImages(join(folder, "images")), join(folder, "run"), "probability");
+    const config: TrainConfig = { ...small, bootstrap: "inplace" };
     const count = await wraps(() => train(config, { profile: true, onEvent: (event) => events.push(event) }));
     assert.equal(count, 1);
     const profiles = events.filter((event) => event.type === "profile");
