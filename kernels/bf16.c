@@ -27,7 +27,7 @@ BF16 INLINE void pair_tile(const int rows, const int vecs, const PanelShape *s, 
         vf wv[WIDE_VECS];
         UNROLL for (int v = 0; v < vecs; v++) wv[v] = vf_load(w[v] + (size_t)k * DSN_PANEL);
         fetch_on(vecs, &fetch);
-        if (vecs > TILE_VECS) UNROLL for (int v = 0; v < vecs; v++) __builtin_prefetch(w[v] + (size_t)(k + 32) * DSN_PANEL);
+        if (vecs == WIDE_VECS) UNROLL for (int v = 0; v < vecs; v++) __builtin_prefetch(w[v] + (size_t)(k + 32) * DSN_PANEL);
         UNROLL for (int r = 0; r < rows; r++) {
           const vf a = _mm512_set1_ps(xk[(size_t)r * ldx + k]); /* moved, never computed with: a pair may look like a NaN */
           UNROLL for (int v = 0; v < vecs; v++)
@@ -48,9 +48,9 @@ BF16 INLINE void pair_tile(const int rows, const int vecs, const PanelShape *s, 
   }
 EACH_TILE_ROW(PAIR_TILE, 1)
 EACH_TILE_ROW(PAIR_TILE, 2)
-EACH_WIDE(PAIR_TILE)
+PAIR_TILE(1, 8)
 #define PAIR_TILE_NAME(ROWS, VECS) pair_tile_##ROWS##_##VECS,
-static const Tiles pair_tiles = ALL_TILES(PAIR_TILE_NAME);
+static const Tiles pair_tiles = {{{EACH_TILE_ROW(PAIR_TILE_NAME, 1)}, {EACH_TILE_ROW(PAIR_TILE_NAME, 2)}}, pair_tile_1_8};
 
 /* The record whose channels are words. */
 static ConvRecord in_words(const ConvBf16Record *r) {

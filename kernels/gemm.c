@@ -13,7 +13,7 @@
 enum {
   ROW_BLOCK = 4 * TILE_ROWS,
   TILE_COLS = TILE_VECS * VL,
-  WIDE_VECS = 8, /* most vectors of a tile of one row, which waits for weights and for its own sums, not for arithmetic */
+  WIDE_VECS = 8, /* vectors of a tile of one row, which waits for weights, not for arithmetic */
   TILE_SIZE = TILE_ROWS * TILE_VECS > WIDE_VECS ? TILE_ROWS * TILE_VECS : WIDE_VECS,
   DW_ROWS = 128,
   COLUMN_GROUP = 128
@@ -183,7 +183,7 @@ INLINE void gemm_tile(const int rows, const int vecs, const PanelShape *s, const
         vf wv[WIDE_VECS];
         UNROLL for (int v = 0; v < vecs; v++) wv[v] = vf_load(w[v] + (size_t)k * DSN_PANEL);
         fetch_on(vecs, &fetch);
-        if (vecs > TILE_VECS) UNROLL for (int v = 0; v < vecs; v++) __builtin_prefetch(w[v] + (size_t)(k + 32) * DSN_PANEL);
+        if (vecs == WIDE_VECS) UNROLL for (int v = 0; v < vecs; v++) __builtin_prefetch(w[v] + (size_t)(k + 32) * DSN_PANEL);
         UNROLL for (int r = 0; r < rows; r++) {
           const vf a = vf_splat(xk[(size_t)r * ldx + k]);
           UNROLL for (int v = 0; v < vecs; v++) acc[r * vecs + v] = vf_fma(a, wv[v], acc[r * vecs + v]);
@@ -211,15 +211,13 @@ typedef void (*TileFn)(const PanelShape *, const float *, int, const float *, in
 #endif
 EACH_TILE_ROW(TILE, 1)
 EACH_TILE_ROW(TILE, 2)
-#define EACH_WIDE(F) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(1, 7) F(1, 8)
-EACH_WIDE(TILE)
+TILE(1, 8)
 #define TILE_NAME(ROWS, VECS) tile_##ROWS##_##VECS,
-/* By vectors and rows, and those for a single row by vectors. */
+/* By vectors and rows, and the one for a single row. */
 typedef struct {
-  TileFn of[TILE_VECS][TILE_ROWS], row[WIDE_VECS];
+  TileFn of[TILE_VECS][TILE_ROWS], wide;
 } Tiles;
-#define ALL_TILES(NAME) {{{EACH_TILE_ROW(NAME, 1)}, {EACH_TILE_ROW(NAME, 2)}}, {NAME(1, 1) NAME(1, 2) EACH_WIDE(NAME)}}
-static const Tiles float_tiles = ALL_TILES(TILE_NAME);
+static const Tiles float_tiles = {{{EACH_TILE_ROW(TILE_NAME, 1)}, {EACH_TILE_ROW(TILE_NAME, 2)}}, tile_1_8};
 
 /* `lines` lines of `rows` rows each: floats between rows and between lines; whether the rows are still to be fetched. */
 typedef struct {
@@ -237,8 +235,7 @@ static void gemm_block(const Tiles *tiles, const PanelShape *s, const Block *b, 
   const ptrdiff_t share = (ptrdiff_t)s->outer * s->inner * s->k * ahead.step;
   int column = from;
   if (b->lines * b->rows == 1)
-    for (; column < to; column += WIDE_VECS * VL)
-      tiles->row[imin(WIDE_VECS, ceil_div(to - column, VL)) - 1](s, b->x, 0, wp, column, e, y, 0, to, &ahead);
+    for (; column + WIDE_VECS * VL <= to; column += WIDE_VECS * VL) tiles->wide(s, b->x, 0, wp, column, e, y, 0, to, &ahead);
   for (; column < to; column += TILE_COLS) {
     const int vecs = ceil_div(imin(TILE_COLS, to - column), VL);
     float *out = y;

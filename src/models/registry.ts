@@ -31,7 +31,7 @@ const registry: Record<string, ModelSpec> = {
   // Handwritten digits, clothes and the like. One width before the gate, so `largest` is the widest numbered width. The gate sits
   // as deep as 7 % of the widest's cost allow: how well it tells easy from hard grows with what lies before it. The image is halved
   // behind the stem, not in it: on Fashion-MNIST that is worth more than the same arithmetic spent on channels; so are five taps behind
-  // the gate. Attention is worth nothing there, and took a third of width 0's time.
+  // the gate. Attention is worth nothing there, and took three tenths of width 0's time.
   ds_mbnet_28: {
     description: "small DS-MBNet, 28×28 grey, 6 widths",
     input: { height: 28, width: 28, channels: 1 },
