@@ -165,7 +165,7 @@ function needed({ name, seed, from }: Task): Task | undefined {
 }
 
 /** What is still to do: what is not recorded, and what that starts from and is no longer there (a run's report comes last). */
-function unrecorded(): Set<Task> {
+function tasksToDo(): Set<Task> {
   const { runs } = readRecord(values.record);
   const left = new Set(tasks.filter((task) => !isIn(runs, task)));
   for (const task of left) {
@@ -176,7 +176,7 @@ function unrecorded(): Set<Task> {
 }
 
 /** A run takes as long as the same one of another seed, else as the mean of those with or without a stage I of their own. */
-function secondsLeft(left: Iterable<Task>, runs: readonly Run[]): number {
+function secondsLeft(left: ReadonlySet<Task>, runs: readonly Run[]): number {
   const gateOnly = new Map(tasks.map(({ name, from }) => [name, from !== undefined]));
   const mean = (list: readonly Run[]) => list.reduce((sum, run) => sum + run.seconds, 0) / list.length;
   const expected = ({ name, from }: Task) => {
@@ -210,7 +210,7 @@ async function run(task: Task): Promise<void> {
 }
 
 await mkdir(values.runs, { recursive: true });
-const left = unrecorded();
+const left = tasksToDo();
 const waiting = new Set(left);
 const running = new Set<Promise<void>>();
 for (;;) {

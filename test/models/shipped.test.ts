@@ -40,6 +40,7 @@ describe("the shipped models", { skip: names.length > 0 ? false : "no model is s
       assert.ok(file.calibration!.length > 10);
       // As many as gain something: where a few unsure images are all that a wider width helps, they are few.
       assert.ok(file.cascades!.length > 4);
+      assert.ok(file.cascades!.every(({ madds }, i, all) => i === 0 || madds < all[i - 1]!.madds));
       assert.ok([...file.calibration!, ...file.cascades!].every(({ shares }) => shares !== undefined));
       const { rows, classNames } = file.results as Evaluation;
       assert.deepEqual(classNames, file.classes);
