@@ -36,6 +36,7 @@ BF16 INLINE void pair_tile(const int rows, const int vecs, const PanelShape *s, 
       }
       UNROLL for (int v = 0; v < vecs; v++) w[v] += s->tap_stride;
     }
+    UNROLL for (int v = 0; v < vecs; v++) w[v] += s->line_skip;
   }
   finish_tile(rows, vecs, acc, e, y, ldy, column, columns);
 }

@@ -3,8 +3,8 @@
  * Rows are output pixels, K runs over (tap, input channel), columns are output channels in panels of 16. A tile of
  * TILE_ROWS x TILE_VECS vectors stays in registers over the whole of K, so that an output is one chain of sums.
  * A tile's rows are neighbours in a line of the image and read the pixels under the kernel where they lie: in x itself, or, with
- * padding, in a copy of the lines that a block of rows needs, zeros around it. Where the rows of a gradient lie between pixels
- * (stride 2), and for the gradient of the weight, they are gathered into a matrix first. */
+ * padding, in a copy of the lines that a block of rows needs, zeros around it. For the gradient of the weight they are gathered
+ * into a matrix first. */
 #include "affine.h"
 #include "arena.h"
 #include "parallel.h"
@@ -21,42 +21,28 @@ enum {
 
 /* ---- where rows come from ---- */
 
-/* Forward: the input pixel under tap (kh, kw) is oh * stride + kh - pad. Transposed: it is (oh + pad - kh) / stride where that
- * divides. `h, width` are the source image's, `oh, ow` the rows'. */
+/* Rows are `oh, ow` places of a window over the image x, `stride` pixels apart: `taps_h` by `taps_w` pixels, the first of them
+ * `pad_h, pad_w` pixels before the image, or inside it where that is negative. Backward: the taps of the weights run the other way. */
 typedef struct {
   const float *x;
-  int h, width, c, kernel, stride, pad, oh, ow, transposed;
+  int h, width, c, taps_h, taps_w, stride, pad_h, pad_w, oh, ow, backward;
 } Source;
 
-INLINE int source_is_dense(const Source *s) { return s->kernel == 1 && s->stride == 1 && s->pad == 0; }
-INLINE int source_is_gathered(const Source *s) { return s->transposed && s->stride > 1; }
+INLINE int source_is_dense(const Source *s) { return s->taps_h * s->taps_w == 1 && s->stride == 1 && s->oh == s->h && s->ow == s->width; }
 
-INLINE int source_index(const Source *s, int out, int tap, int size) {
-  if (!s->transposed) {
-    const int in = out * s->stride + tap - s->pad;
-    return in >= 0 && in < size ? in : -1;
-  }
-  const int in = out + s->pad - tap;
-  if (in < 0 || in % s->stride) return -1;
-  return in / s->stride < size ? in / s->stride : -1;
-}
-
-/* Copies rows [from, to) into `out`, each kernel * kernel * c floats. */
+/* Copies rows [from, to) into `out`, each taps_h * taps_w * c floats. */
 static void gather_rows(const Source *s, int from, int to, float *out) {
   const int pixels = s->oh * s->ow;
   for (int row = from; row < to; row++) {
-    const int image = row / pixels, oh = row % pixels / s->ow, ow = row % s->ow;
-    for (int kh = 0; kh < s->kernel; kh++) {
-      const int ih = source_index(s, oh, kh, s->h);
-      for (int kw = 0; kw < s->kernel; kw++, out += s->c) {
-        const int iw = ih < 0 ? -1 : source_index(s, ow, kw, s->width);
-        if (iw < 0) {
+    const int image = row / pixels, top = row % pixels / s->ow * s->stride - s->pad_h, left = row % s->ow * s->stride - s->pad_w;
+    for (int ih = top; ih < top + s->taps_h; ih++)
+      for (int iw = left; iw < left + s->taps_w; iw++, out += s->c) {
+        if (ih < 0 || ih >= s->h || iw < 0 || iw >= s->width) {
           __builtin_memset(out, 0, (size_t)s->c * 4);
         } else {
           __builtin_memcpy(out, s->x + (((size_t)image * s->h + ih) * s->width + iw) * s->c, (size_t)s->c * 4);
         }
       }
-    }
   }
 }
 
@@ -66,35 +52,39 @@ INLINE const float *source_rows(const Source *s, int from, int to, float *scratc
     *ld = s->c;
     return s->x + (size_t)from * s->c;
   }
-  *ld = s->kernel * s->kernel * s->c;
+  *ld = s->taps_h * s->taps_w * s->c;
   gather_rows(s, from, to, scratch);
   return scratch;
 }
 
-/* The padding with which the source is read as a forward convolution: backwards for a gradient. */
-INLINE int window_pad(const Source *s) { return s->transposed ? s->kernel - 1 - s->pad : s->pad; }
+/* Pixels of a line as a window reads it, padding included, and whether there is any. */
+INLINE int window_width(const Source *s) { return imax((s->ow - 1) * s->stride + s->taps_w, s->pad_w + s->width); }
+INLINE int window_is_padded(const Source *s) {
+  return s->pad_h > 0 || s->pad_w > 0 || (s->oh - 1) * s->stride + s->taps_h - s->pad_h > s->h ||
+         (s->ow - 1) * s->stride + s->taps_w - s->pad_w > s->width;
+}
 
 /* Source lines [from, from + lines) of an image, which may lie outside, with zeros for the padding. */
 static void copy_lines(const Source *s, const float *image, int from, int lines, float *out) {
-  const size_t line = (size_t)s->width * s->c, side = (size_t)window_pad(s) * s->c;
-  for (int ih = from; ih < from + lines; ih++) {
+  const int before = imax(s->pad_w, 0), skipped = before - s->pad_w;
+  const size_t line = (size_t)(s->width - skipped) * s->c, left = (size_t)before * s->c, all = (size_t)window_width(s) * s->c;
+  for (int ih = from; ih < from + lines; ih++, out += all) {
     const int inside = ih >= 0 && ih < s->h;
-    __builtin_memset(out, 0, (inside ? side : side + line) * 4);
-    out += side;
-    if (inside) __builtin_memcpy(out, image + (size_t)ih * line, line * 4);
-    out += line;
-    __builtin_memset(out, 0, side * 4);
-    out += side;
+    __builtin_memset(out, 0, (inside ? left : all) * 4);
+    if (!inside) continue;
+    __builtin_memcpy(out + left, image + ((size_t)ih * s->width + skipped) * s->c, line * 4);
+    __builtin_memset(out + left + line, 0, (all - left - line) * 4);
   }
 }
 
 /* ---- forward tile ---- */
 
-/* How K runs: `outer` times `inner` groups of k inputs; floats between groups in x, and in a panel of the weights. */
+/* How K runs: `outer` times `inner` groups of k inputs; floats between groups in x, and in a panel of the weights. `line_skip`: those
+ * that an outer group leaves out behind its inner ones. */
 typedef struct {
   int outer, inner, k;
   ptrdiff_t x_outer, x_inner;
-  size_t tap_stride, panel_stride;
+  size_t tap_stride, line_skip, panel_stride;
 } PanelShape;
 
 INLINE const float *panel_column(const float *wp, const PanelShape *s, int column) {
@@ -191,6 +181,7 @@ INLINE void gemm_tile(const int rows, const int vecs, const PanelShape *s, const
       }
       UNROLL for (int v = 0; v < vecs; v++) w[v] += s->tap_stride;
     }
+    UNROLL for (int v = 0; v < vecs; v++) w[v] += s->line_skip;
   }
   finish_tile(rows, vecs, acc, e, y, ldy, column, columns);
 }
@@ -219,36 +210,36 @@ typedef struct {
 } Tiles;
 static const Tiles float_tiles = {{{EACH_TILE_ROW(TILE_NAME, 1)}, {EACH_TILE_ROW(TILE_NAME, 2)}}, tile_1_8};
 
-/* `lines` lines of `rows` rows each: floats between rows and between lines; whether the rows are still to be fetched. */
+/* `lines` lines of `rows` rows each: floats between rows and between lines, of x and of y; whether the rows are still to be fetched. */
 typedef struct {
   const float *x;
-  int lines, rows, ldx, far;
-  size_t line_step;
+  float *y;
+  int lines, rows, ldx, ldy, far;
+  size_t line_step, y_line_step;
 } Block;
 
 /* A block times the columns [from, to); `to` is a multiple of TILE_COLS or the last. A line's rows are shared out evenly
  * over its tiles: a tile of one row would take as long as one of four. */
-static void gemm_block(const Tiles *tiles, const PanelShape *s, const Block *b, const float *wp, int from, int to, const Epilogue *e,
-                       float *y, int ldy) {
+static void gemm_block(const Tiles *tiles, const PanelShape *s, const Block *b, const float *wp, int from, int to, const Epilogue *e) {
   const int tiles_of_line = ceil_div(b->rows, TILE_ROWS);
   Ahead ahead = {0, DSN_PANEL * 4 / (b->lines * tiles_of_line)};
   const ptrdiff_t share = (ptrdiff_t)s->outer * s->inner * s->k * ahead.step;
   int column = from;
   if (b->lines * b->rows == 1)
-    for (; column + WIDE_VECS * VL <= to; column += WIDE_VECS * VL) tiles->wide(s, b->x, 0, wp, column, e, y, 0, to, &ahead);
+    for (; column + WIDE_VECS * VL <= to; column += WIDE_VECS * VL) tiles->wide(s, b->x, 0, wp, column, e, b->y, 0, to, &ahead);
   for (; column < to; column += TILE_COLS) {
     const int vecs = ceil_div(imin(TILE_COLS, to - column), VL);
-    float *out = y;
     ahead.offset = 0;
     for (int line = 0; line < b->lines; line++) {
       const float *x = b->x + line * b->line_step;
+      float *y = b->y + line * b->y_line_step;
       for (int tile = 0, row = 0; tile < tiles_of_line; tile++) {
         const int rows = ceil_div(b->rows - row, tiles_of_line - tile);
         if (b->far && column == 0) prefetch(x + (size_t)(row + rows) * b->ldx, (size_t)rows * b->ldx); /* what the next tile reads */
-        tiles->of[vecs - 1][rows - 1](s, x + (size_t)row * b->ldx, b->ldx, wp, column, e, out, ldy, to, &ahead);
+        tiles->of[vecs - 1][rows - 1](s, x + (size_t)row * b->ldx, b->ldx, wp, column, e, y + (size_t)row * b->ldy, b->ldy, to,
+                                  &ahead);
         ahead.offset += share;
         row += rows;
-        out += (size_t)rows * ldy;
       }
     }
   }
@@ -263,8 +254,9 @@ typedef struct {
   Epilogue epilogue;
   const float *wp;
   float *y, *scratch;
-  size_t scratch_floats; /* of one thread */
-  int rows, columns, blocks, column_groups, weights_first;
+  size_t scratch_floats;         /* of one thread */
+  size_t y_row, y_line, y_image; /* floats between rows, lines of rows and images of y */
+  int images, columns, blocks, column_groups, weights_first, dense; /* dense: all rows are one line, of x and of y */
 } GemmJob;
 
 /* Lines of rows that one block takes where the source is read as a window over an image. Blocks copy the lines again that their
@@ -273,33 +265,33 @@ INLINE int window_lines(const Source *s) {
   const int least = ceil_div(ROW_BLOCK, s->ow), most = ceil_div(4 * ROW_BLOCK, s->ow);
   return imin(s->oh, imax(least, imin(most, s->oh / 8)));
 }
-INLINE int window_source_lines(const Source *s, int lines) { return (lines - 1) * s->stride + s->kernel; }
+INLINE int window_source_lines(const Source *s, int lines) { return (lines - 1) * s->stride + s->taps_h; }
 
 INLINE size_t gemm_scratch_floats(const Source *s) {
-  if (source_is_dense(s)) return 0;
-  if (source_is_gathered(s)) return (size_t)ROW_BLOCK * s->kernel * s->kernel * s->c;
-  const int pad = window_pad(s);
-  return pad ? (size_t)window_source_lines(s, window_lines(s)) * (s->width + 2 * pad) * s->c : 0;
+  if (source_is_dense(s) || !window_is_padded(s)) return 0;
+  return (size_t)window_source_lines(s, window_lines(s)) * window_width(s) * s->c;
 }
 
 /* The block of output lines [from, from + lines) of one image. */
 static Block window_block(const Source *s, int image, int from, int lines, float *scratch) {
-  const int pad = window_pad(s), width = s->width + 2 * pad, first = from * s->stride - pad;
+  const int padded = window_is_padded(s), width = padded ? window_width(s) : s->width, first = from * s->stride - s->pad_h;
   const float *x = s->x + (size_t)image * s->h * s->width * s->c;
-  if (pad) {
+  if (padded) {
     copy_lines(s, x, first, window_source_lines(s, lines), scratch);
     x = scratch;
   } else {
-    x += (size_t)first * s->width * s->c;
+    x += ((ptrdiff_t)first * s->width - s->pad_w) * s->c;
   }
-  if (s->transposed) x += (size_t)(s->kernel - 1) * (width + 1) * s->c;
+  if (s->backward) x += ((ptrdiff_t)(s->taps_h - 1) * width + s->taps_w - 1) * s->c;
   return (Block){.x = x, .lines = lines, .rows = s->ow, .ldx = s->stride * s->c, .line_step = (size_t)s->stride * width * s->c};
 }
 
 /* The first row of a block where rows lie in a matrix: they are shared out evenly over the tiles, and those over the blocks. */
+INLINE int job_rows(const GemmJob *job) { return job->images * job->source.oh * job->source.ow; }
+
 INLINE int block_start(const GemmJob *job, int block) {
-  const int tiles_of_job = ceil_div(job->rows, TILE_ROWS), tile = (int)((int64_t)tiles_of_job * block / job->blocks);
-  return (int)((int64_t)job->rows * tile / tiles_of_job);
+  const int rows = job_rows(job), tiles = ceil_div(rows, TILE_ROWS), tile = (int)((int64_t)tiles * block / job->blocks);
+  return (int)((int64_t)rows * tile / tiles);
 }
 
 static void gemm_chunk(const void *context, int chunk, int thread) {
@@ -309,39 +301,41 @@ static void gemm_chunk(const void *context, int chunk, int thread) {
   const int group = job->weights_first ? chunk / job->blocks : chunk % job->column_groups;
   const int from = group * COLUMN_GROUP, to = imin(from + COLUMN_GROUP, job->columns);
   float *scratch = job->scratch ? job->scratch + (size_t)thread * job->scratch_floats : 0;
-  int first, rows; /* of the output */
   Block b;
-  if (source_is_dense(s) || source_is_gathered(s)) {
-    first = block_start(job, block);
-    rows = block_start(job, block + 1) - first;
-    b = (Block){.lines = 1, .rows = rows};
-    b.x = source_rows(s, first, first + rows, scratch, &b.ldx);
+  if (job->dense) {
+    const int first = block_start(job, block);
+    b = (Block){.x = s->x + (size_t)first * s->c, .lines = 1, .rows = block_start(job, block + 1) - first, .ldx = s->c};
+    b.y = job->y + (size_t)first * job->y_row;
   } else {
     const int lines = window_lines(s), blocks = ceil_div(s->oh, lines), image = block / blocks, line = block % blocks * lines;
-    const int count = imin(lines, s->oh - line);
-    first = (image * s->oh + line) * s->ow;
-    rows = count * s->ow;
-    b = window_block(s, image, line, count, scratch);
+    b = window_block(s, image, line, imin(lines, s->oh - line), scratch);
+    b.y = job->y + (size_t)image * job->y_image + (size_t)line * job->y_line;
   }
-  b.far = is_far((size_t)job->rows * s->c);
-  float *y = job->y + (size_t)first * job->columns;
+  b.ldy = (int)job->y_row;
+  b.y_line_step = job->y_line;
+  b.far = is_far((size_t)job_rows(job) * s->c);
   const Epilogue *e = &job->epilogue;
-  gemm_block(job->tiles, &job->shape, &b, job->wp, from, to, e, y, job->columns);
-  if (!FINISH_IN_REGISTERS) finish_rows(e->act, e->scale, e->shift, from, to, rows, job->columns, y);
+  gemm_block(job->tiles, &job->shape, &b, job->wp, from, to, e);
+  if (!FINISH_IN_REGISTERS) finish_rows(e->act, e->scale, e->shift, from, to, b.lines * b.rows, job->columns, b.y);
 }
 
-/* `k_max`: inputs of each tap that the weights hold, of which the source's c are used. */
-static void run_gemm(GemmJob *job, int k_max) {
+/* `k_max`: inputs of each tap that the weights hold, of which the source's c are used. `tap_step, tap_line`: taps between two of a
+ * line of the window's, and between its lines. */
+static void run_gemm(GemmJob *job, int k_max, int taps, int tap_step, int tap_line) {
   const Source *s = &job->source;
-  const int taps = s->kernel * s->kernel, window = !source_is_dense(s) && !source_is_gathered(s);
-  PanelShape shape = {1, taps, s->c, 0, s->c, (size_t)k_max * DSN_PANEL, (size_t)taps * k_max * DSN_PANEL};
-  if (window) {
-    const ptrdiff_t line = (ptrdiff_t)(s->width + 2 * window_pad(s)) * s->c, sign = s->transposed ? -1 : 1;
-    shape.outer = shape.inner = s->kernel;
-    shape.x_outer = sign * line;
-    shape.x_inner = sign * s->c;
-  }
-  if (shape.x_inner == s->c && s->c == k_max) { /* the inner groups lie behind each other, in x and in the weights */
+  const ptrdiff_t line = (ptrdiff_t)(window_is_padded(s) ? window_width(s) : s->width) * s->c, sign = s->backward ? -1 : 1;
+  const size_t tap = (size_t)k_max * DSN_PANEL;
+  PanelShape shape = {
+      .outer = s->taps_h,
+      .inner = s->taps_w,
+      .k = s->c,
+      .x_outer = sign * line,
+      .x_inner = sign * s->c,
+      .tap_stride = tap_step * tap,
+      .line_skip = (size_t)(tap_line - s->taps_w * tap_step) * tap,
+      .panel_stride = taps * tap,
+  };
+  if (!s->backward && tap_step == 1 && s->c == k_max) { /* the inner groups lie behind each other, in x and in the weights */
     shape.k *= shape.inner;
     shape.tap_stride *= shape.inner;
     shape.inner = 1;
@@ -349,23 +343,29 @@ static void run_gemm(GemmJob *job, int k_max) {
   job->shape = shape;
   job->scratch_floats = gemm_scratch_floats(s);
   job->column_groups = ceil_div(job->columns, COLUMN_GROUP);
-  if (window) {
-    job->blocks = job->rows / (s->oh * s->ow) * ceil_div(s->oh, window_lines(s));
-  } else {
+  const int rows = job_rows(job);
+  job->dense = source_is_dense(s) && job->y_line == s->ow * job->y_row && job->y_image == s->oh * job->y_line;
+  if (job->dense) {
     /* Few rows (batch 1, linear layers): smaller blocks, so that both threads find work. Bits do not depend on it. */
-    const int block_rows = job->rows >= 8 * ROW_BLOCK || source_is_gathered(s) ? ROW_BLOCK : TILE_ROWS;
-    job->blocks = ceil_div(job->rows, block_rows);
+    job->blocks = ceil_div(rows, rows >= 8 * ROW_BLOCK ? ROW_BLOCK : TILE_ROWS);
+  } else {
+    job->blocks = job->images * ceil_div(s->oh, window_lines(s));
   }
   /* What is larger, weights or rows, goes through the cache once. */
-  job->weights_first = (size_t)job->columns * taps > (size_t)job->rows;
+  job->weights_first = (size_t)job->columns * taps > (size_t)rows;
   dsn_parallel_for(gemm_chunk, job, job->blocks * job->column_groups);
 }
 
+static Source forward_source(const float *x, int h, int width, int c, int kernel, int stride, int pad, int oh, int ow) {
+  return (Source){x, h, width, c, kernel, kernel, stride, pad, pad, oh, ow, 0};
+}
+
 static Source conv_source(const ConvRecord *r) {
-  return (Source){FLOATS(r->x), r->h, r->width, r->cin, r->kernel, r->stride, r->pad, r->oh, r->ow, 0};
+  return forward_source(FLOATS(r->x), r->h, r->width, r->cin, r->kernel, r->stride, r->pad, r->oh, r->ow);
 }
 
 static void run_conv(const ConvRecord *r, const Tiles *tiles) {
+  const size_t row = (size_t)r->cout, line = row * r->ow;
   GemmJob job = {
       .tiles = tiles,
       .source = conv_source(r),
@@ -373,10 +373,13 @@ static void run_conv(const ConvRecord *r, const Tiles *tiles) {
       .wp = FLOATS(r->w),
       .y = FLOATS(r->y),
       .scratch = FLOATS_IF(r->scratch),
-      .rows = r->n * r->oh * r->ow,
+      .y_row = row,
+      .y_line = line,
+      .y_image = line * r->oh,
+      .images = r->n,
       .columns = r->cout,
   };
-  run_gemm(&job, r->cin_max);
+  run_gemm(&job, r->cin_max, r->kernel * r->kernel, 1, r->kernel);
 }
 
 static void op_conv(const ConvRecord *r) { run_conv(r, &float_tiles); }
@@ -386,27 +389,59 @@ static uint32_t scratch_conv(const ConvRecord *r) {
   return (uint32_t)gemm_scratch_floats(&source) * 4u * (uint32_t)dsn_threads();
 }
 
-static Source conv_dx_source(const ConvDxRecord *r) {
-  return (Source){FLOATS(r->dy), r->oh, r->ow, r->cout, r->kernel, r->stride, r->pad, r->h, r->width, 1};
+/* Gradient of the input. Its pixels `stride` apart are one phase: the same taps reach them, each `stride` taps from the next, from
+ * neighbouring pixels of dy. So a phase is a convolution of dy with stride 1, and each is run by itself. */
+typedef struct {
+  int first; /* tap */
+  int taps, pad, size;
+} Phase;
+
+static Phase phase_of(int phase, int kernel, int stride, int pad, int size) {
+  const int first = (phase + pad) % stride, rows = ceil_div(size - phase, stride);
+  if (first >= kernel) return (Phase){0, 0, 0, rows}; /* nothing reaches these pixels */
+  const int taps = ceil_div(kernel - first, stride);
+  return (Phase){first, taps, taps - 1 - (phase + pad - first) / stride, rows};
+}
+
+static Source phase_source(const ConvDxRecord *r, Phase v, Phase h) {
+  return (Source){FLOATS(r->dy), r->oh, r->ow, r->cout, v.taps, h.taps, 1, v.pad, h.pad, v.size, h.size, 1};
 }
 
 static void op_conv_dx(const ConvDxRecord *r) {
-  GemmJob job = {
-      .tiles = &float_tiles,
-      .source = conv_dx_source(r),
-      .epilogue = {0, 0, r->accumulate, ACT_NONE},
-      .wp = FLOATS(r->wt),
-      .y = FLOATS(r->dx),
-      .scratch = FLOATS_IF(r->scratch),
-      .rows = r->n * r->h * r->width,
-      .columns = r->cin,
-  };
-  run_gemm(&job, r->cout_max);
+  const int stride = r->stride;
+  const size_t row = (size_t)r->cin, line = row * r->width;
+  for (int ph = 0; ph < imin(stride, r->h); ph++) {
+    const Phase v = phase_of(ph, r->kernel, stride, r->pad, r->h);
+    for (int pw = 0; pw < imin(stride, r->width); pw++) {
+      const Phase h = phase_of(pw, r->kernel, stride, r->pad, r->width);
+      GemmJob job = {
+          .tiles = &float_tiles,
+          .source = phase_source(r, v, h),
+          .epilogue = {0, 0, r->accumulate, ACT_NONE},
+          .wp = FLOATS(r->wt) + (size_t)(v.first * r->kernel + h.first) * r->cout_max * DSN_PANEL,
+          .y = FLOATS(r->dx) + ph * line + pw * row,
+          .scratch = FLOATS_IF(r->scratch),
+          .y_row = stride * row,
+          .y_line = stride * line,
+          .y_image = line * r->h,
+          .images = r->n,
+          .columns = r->cin,
+      };
+      run_gemm(&job, r->cout_max, r->kernel * r->kernel, stride, stride * r->kernel);
+    }
+  }
 }
 
 static uint32_t scratch_conv_dx(const ConvDxRecord *r) {
-  const Source source = conv_dx_source(r);
-  return (uint32_t)gemm_scratch_floats(&source) * 4u * (uint32_t)dsn_threads();
+  size_t most = 0;
+  for (int ph = 0; ph < imin(r->stride, r->h); ph++)
+    for (int pw = 0; pw < imin(r->stride, r->width); pw++) {
+      const Source source = phase_source(r, phase_of(ph, r->kernel, r->stride, r->pad, r->h),
+                                         phase_of(pw, r->kernel, r->stride, r->pad, r->width));
+      const size_t floats = gemm_scratch_floats(&source);
+      if (floats > most) most = floats;
+    }
+  return (uint32_t)most * 4u * (uint32_t)dsn_threads();
 }
 
 /* ---- gradient of the weight: the sum runs over rows ---- */
@@ -528,7 +563,7 @@ INLINE size_t dw_partial_floats(int cout, int cin, int taps) { return (size_t)ce
 static void op_conv_dw(const ConvDwRecord *r) {
   const int taps = r->kernel * r->kernel;
   DwJob job = {
-      .source = {FLOATS(r->x), r->h, r->width, r->cin, r->kernel, r->stride, r->pad, r->oh, r->ow, 0},
+      .source = forward_source(FLOATS(r->x), r->h, r->width, r->cin, r->kernel, r->stride, r->pad, r->oh, r->ow),
       .dy = FLOATS(r->dy),
       .dw = FLOATS(r->dw),
       .panel_stride = (size_t)taps * r->cin_max * DSN_PANEL,
