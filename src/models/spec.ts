@@ -115,9 +115,11 @@ export function checkSpec(spec: ModelSpec): void {
       if (!Number.isInteger(gate) || gate < 0 || gate >= stage.repeat) {
         throw new UsageError(`stage ${i}: expected gates in blocks 0..${stage.repeat - 1}, got ${gate}`);
       }
-      if (stage.block === "conv") throw new UsageError(`stage ${i}: a conv block cannot hold a gate`);
-      if (spec.attention === 0 && stage.squeeze === undefined && inputWidths(spec, i, gate).length > 1) {
-        throw new UsageError(`stage ${i}: where several widths come in, a gate needs attention > 0 to read them alike`);
+      const fixed = stage.block !== "conv" && (spec.attention > 0 || stage.squeeze !== undefined);
+      if (!fixed && inputWidths(spec, i, gate).length > 1) {
+        throw new UsageError(
+          `stage ${i}: where several widths come in, a gate needs a block with attention to read them alike`,
+        );
       }
     }
     if (stage.kernel === 1 && (stage.block === "separable" || stage.block === "inverted")) {
