@@ -28,7 +28,10 @@ typedef struct {
   int h, width, c, taps_h, taps_w, stride, pad_h, pad_w, oh, ow, backward;
 } Source;
 
-INLINE int source_is_dense(const Source *s) { return s->taps_h * s->taps_w == 1 && s->stride == 1 && s->oh == s->h && s->ow == s->width; }
+/* Whether rows are pixels. */
+INLINE int source_is_dense(const Source *s) {
+  return s->taps_h * s->taps_w == 1 && s->stride == 1 && !s->pad_h && !s->pad_w && s->oh == s->h && s->ow == s->width;
+}
 
 /* Copies rows [from, to) into `out`, each taps_h * taps_w * c floats. */
 static void gather_rows(const Source *s, int from, int to, float *out) {
@@ -286,9 +289,9 @@ static Block window_block(const Source *s, int image, int from, int lines, float
   return (Block){.x = x, .lines = lines, .rows = s->ow, .ldx = s->stride * s->c, .line_step = (size_t)s->stride * width * s->c};
 }
 
-/* The first row of a block where rows lie in a matrix: they are shared out evenly over the tiles, and those over the blocks. */
 INLINE int job_rows(const GemmJob *job) { return job->images * job->source.oh * job->source.ow; }
 
+/* The first row of a block where rows lie in a matrix: they are shared out evenly over the tiles, and those over the blocks. */
 INLINE int block_start(const GemmJob *job, int block) {
   const int rows = job_rows(job), tiles = ceil_div(rows, TILE_ROWS), tile = (int)((int64_t)tiles * block / job->blocks);
   return (int)((int64_t)rows * tile / tiles);
@@ -316,11 +319,12 @@ static void gemm_chunk(const void *context, int chunk, int thread) {
   b.far = is_far((size_t)job_rows(job) * s->c);
   const Epilogue *e = &job->epilogue;
   gemm_block(job->tiles, &job->shape, &b, job->wp, from, to, e);
+  /* Only forward is there anything to finish, where all rows of y lie behind each other. */
   if (!FINISH_IN_REGISTERS) finish_rows(e->act, e->scale, e->shift, from, to, b.lines * b.rows, job->columns, b.y);
 }
 
-/* `k_max`: inputs of each tap that the weights hold, of which the source's c are used. `tap_step, tap_line`: taps between two of a
- * line of the window's, and between its lines. */
+/* Of `taps` in the weights, the window's are `tap_step` apart within a line and `tap_line` from line to line. `k_max`: inputs of each
+ * tap that the weights hold, of which the source's c are used. */
 static void run_gemm(GemmJob *job, int k_max, int taps, int tap_step, int tap_line) {
   const Source *s = &job->source;
   const ptrdiff_t line = (ptrdiff_t)(window_is_padded(s) ? window_width(s) : s->width) * s->c, sign = s->backward ? -1 : 1;
@@ -352,7 +356,7 @@ static void run_gemm(GemmJob *job, int k_max, int taps, int tap_step, int tap_li
     job->blocks = job->images * ceil_div(s->oh, window_lines(s));
   }
   /* What is larger, weights or rows, goes through the cache once. */
-  job->weights_first = (size_t)job->columns * taps > (size_t)rows;
+  job->weights_first = (size_t)job->columns * s->taps_h * s->taps_w > (size_t)rows;
   dsn_parallel_for(gemm_chunk, job, job->blocks * job->column_groups);
 }
 
@@ -560,10 +564,14 @@ static void dw_reduce(const void *context, int panel, int thread) {
 INLINE size_t dw_gathered_floats(int dense, int k) { return dense ? 0 : (size_t)DW_ROWS * k; }
 INLINE size_t dw_partial_floats(int cout, int cin, int taps) { return (size_t)ceil_div(cout, DSN_PANEL) * DSN_PANEL * cin * taps; }
 
+static Source conv_dw_source(const ConvDwRecord *r) {
+  return forward_source(FLOATS(r->x), r->h, r->width, r->cin, r->kernel, r->stride, r->pad, r->oh, r->ow);
+}
+
 static void op_conv_dw(const ConvDwRecord *r) {
   const int taps = r->kernel * r->kernel;
   DwJob job = {
-      .source = forward_source(FLOATS(r->x), r->h, r->width, r->cin, r->kernel, r->stride, r->pad, r->oh, r->ow),
+      .source = conv_dw_source(r),
       .dy = FLOATS(r->dy),
       .dw = FLOATS(r->dw),
       .panel_stride = (size_t)taps * r->cin_max * DSN_PANEL,
@@ -586,9 +594,9 @@ static void op_conv_dw(const ConvDwRecord *r) {
 }
 
 static uint32_t scratch_conv_dw(const ConvDwRecord *r) {
-  const int taps = r->kernel * r->kernel, dense = r->kernel == 1 && r->stride == 1 && r->pad == 0;
-  const int chunks = dw_chunks(r->n * r->oh * r->ow, r->cout, r->cin, taps);
-  const size_t gathered = dw_gathered_floats(dense, taps * r->cin) * (size_t)dsn_threads();
+  const int taps = r->kernel * r->kernel, chunks = dw_chunks(r->n * r->oh * r->ow, r->cout, r->cin, taps);
+  const Source source = conv_dw_source(r);
+  const size_t gathered = dw_gathered_floats(source_is_dense(&source), taps * r->cin) * (size_t)dsn_threads();
   return (uint32_t)((gathered + (chunks > 1 ? (size_t)chunks * dw_partial_floats(r->cout, r->cin, taps) : 0)) * 4u);
 }
 

@@ -200,6 +200,17 @@ const manyRows: Layer[] = [
   },
   { n: 8, h: 31, width: 33, cin: 3, cout: 5, kernel: 1, stride: 2, pad: 0, cinMax: 4, coutMax: 24, depthwise: false },
   { n: 3, h: 22, width: 25, cin: 3, cout: 9, kernel: 3, stride: 1, pad: 1, cinMax: 3, coutMax: 17, depthwise: false },
+  { n: 3, h: 23, width: 26, cin: 5, cout: 7, kernel: 3, stride: 2, pad: 1, cinMax: 5, coutMax: 9, depthwise: false },
+  { n: 2, h: 24, width: 25, cin: 3, cout: 6, kernel: 5, stride: 2, pad: 2, cinMax: 4, coutMax: 6, depthwise: false },
+];
+
+/** Gradients of the input whose phases are as narrow as their source, lie inside it, or have no tap. */
+const phases: Layer[] = [
+  { n: 2, h: 4, width: 1, cin: 3, cout: 5, kernel: 1, stride: 2, pad: 0, cinMax: 4, coutMax: 6, depthwise: false },
+  { n: 2, h: 4, width: 1, cin: 3, cout: 5, kernel: 3, stride: 2, pad: 1, cinMax: 4, coutMax: 6, depthwise: false },
+  { n: 2, h: 3, width: 1, cin: 3, cout: 5, kernel: 3, stride: 3, pad: 1, cinMax: 3, coutMax: 6, depthwise: false },
+  { n: 2, h: 3, width: 3, cin: 3, cout: 5, kernel: 3, stride: 3, pad: 1, cinMax: 3, coutMax: 6, depthwise: false },
+  { n: 1, h: 7, width: 8, cin: 3, cout: 5, kernel: 2, stride: 3, pad: 1, cinMax: 3, coutMax: 6, depthwise: false },
 ];
 
 /** More than one group of columns. */
@@ -207,6 +218,7 @@ const wide: Layer[] = [
   { n: 1, h: 5, width: 1, cin: 3, cout: 131, kernel: 1, stride: 1, pad: 0, cinMax: 4, coutMax: 150, depthwise: false },
   { n: 1, h: 5, width: 3, cin: 135, cout: 7, kernel: 1, stride: 1, pad: 0, cinMax: 300, coutMax: 18, depthwise: false },
   { n: 2, h: 3, width: 3, cin: 4, cout: 257, kernel: 3, stride: 1, pad: 1, cinMax: 4, coutMax: 270, depthwise: false },
+  { n: 2, h: 5, width: 4, cin: 140, cout: 5, kernel: 3, stride: 2, pad: 1, cinMax: 140, coutMax: 7, depthwise: false },
   {
     n: 1,
     h: 20,
@@ -236,7 +248,7 @@ const wide: Layer[] = [
   { n: 64, h: 1, width: 1, cin: 40, cout: 10, kernel: 1, stride: 1, pad: 0, cinMax: 64, coutMax: 10, depthwise: false },
 ];
 
-const geometries = (times: number): Layer[] => [...everyGeometry(times), ...manyRows, ...wide];
+const geometries = (times: number): Layer[] => [...everyGeometry(times), ...manyRows, ...wide, ...phases];
 
 const someEpilogue = (random: Philox): Epilogue => ({
   scale: random.int(2) === 0,
