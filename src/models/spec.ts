@@ -50,7 +50,7 @@ export interface ModelSpec {
   norm: NormKind;
   /**
    * Attention's share of the widest input; 0: none, so that a gate reads the pooled activation itself. Bottleneck blocks have it
-   * only with `squeeze`, of that; conv blocks never.
+   * only with `squeeze`, of that.
    */
   attention: number;
   /** Sums around blocks; `identity`: only around those that change neither size nor width. Bottleneck blocks always have them. */
@@ -115,11 +115,9 @@ export function checkSpec(spec: ModelSpec): void {
       if (!Number.isInteger(gate) || gate < 0 || gate >= stage.repeat) {
         throw new UsageError(`stage ${i}: expected gates in blocks 0..${stage.repeat - 1}, got ${gate}`);
       }
-      const readsOneWidth = stage.block !== "conv" && (spec.attention > 0 || stage.squeeze !== undefined);
-      if (!readsOneWidth && inputWidths(spec, i, gate).length > 1) {
-        throw new UsageError(
-          `stage ${i}: where several widths come in, a gate needs a block with attention to read them alike`,
-        );
+      if (stage.block === "conv") throw new UsageError(`stage ${i}: a conv block cannot hold a gate`);
+      if (spec.attention === 0 && stage.squeeze === undefined && inputWidths(spec, i, gate).length > 1) {
+        throw new UsageError(`stage ${i}: where several widths come in, a gate needs attention > 0 to read them alike`);
       }
     }
     if (stage.kernel === 1 && (stage.block === "separable" || stage.block === "inverted")) {

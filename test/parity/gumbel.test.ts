@@ -127,9 +127,9 @@ describe("a table", () => {
     ["widths that four does not divide", { widths: [16, 28, 42] }, /stage 1: expected multiples of 4 .* got 42/],
     ["a squeeze in another block", { block: "inverted" }, /stage 1: only bottleneck blocks have a squeeze/],
     [
-      "a gate in a plain convolution, where several widths come in",
+      "a gate in a plain convolution",
       { block: "conv", squeeze: undefined as never },
-      /stage 1: where several widths come in, a gate needs a block with attention/,
+      /stage 1: a conv block cannot hold/,
     ],
   ];
   for (const [what, change, message] of broken) {

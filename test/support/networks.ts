@@ -156,19 +156,6 @@ export const smallSpecs: readonly ModelSpec[] = [
   },
   {
     ...base,
-    description: "convolutions alone, the gate in one of them",
-    input: { height: 13, width: 12, channels: 3 },
-    stem: { kernel: 3, stride: 1, widths: [6] },
-    stages: [
-      { block: "conv", repeat: 1, kernel: 3, stride: 2, widths: [10] },
-      { block: "conv", repeat: 2, kernel: 3, stride: 1, widths: [8, 12, 20], gates: [0] },
-      { block: "conv", repeat: 2, kernel: 5, stride: 2, widths: [12, 20, 28] },
-    ],
-    attention: 0,
-    gate: { hidden: 6, bias: true },
-  },
-  {
-    ...base,
     description: "no attention: the gate reads the pooled activation",
     input: { height: 12, width: 12, channels: 1 },
     stem: { kernel: 3, stride: 1, widths: [10] },
