@@ -66,6 +66,8 @@ INLINE int window_is_padded(const Source *s) {
   return s->pad_h > 0 || s->pad_w > 0 || (s->oh - 1) * s->stride + s->taps_h - s->pad_h > s->h ||
          (s->ow - 1) * s->stride + s->taps_w - s->pad_w > s->width;
 }
+/* Pixels from line to line where the window reads: of the padded copy, or of the image. */
+INLINE int window_pitch(const Source *s) { return window_is_padded(s) ? window_width(s) : s->width; }
 
 /* Source lines [from, from + lines) of an image, which may lie outside, with zeros for the padding. */
 static void copy_lines(const Source *s, const float *image, int from, int lines, float *out) {
@@ -277,9 +279,9 @@ INLINE size_t gemm_scratch_floats(const Source *s) {
 
 /* The block of output lines [from, from + lines) of one image. */
 static Block window_block(const Source *s, int image, int from, int lines, float *scratch) {
-  const int padded = window_is_padded(s), width = padded ? window_width(s) : s->width, first = from * s->stride - s->pad_h;
+  const int width = window_pitch(s), first = from * s->stride - s->pad_h;
   const float *x = s->x + (size_t)image * s->h * s->width * s->c;
-  if (padded) {
+  if (window_is_padded(s)) {
     copy_lines(s, x, first, window_source_lines(s, lines), scratch);
     x = scratch;
   } else {
@@ -327,7 +329,7 @@ static void gemm_chunk(const void *context, int chunk, int thread) {
  * tap that the weights hold, of which the source's c are used. */
 static void run_gemm(GemmJob *job, int k_max, int taps, int tap_step, int tap_line) {
   const Source *s = &job->source;
-  const ptrdiff_t line = (ptrdiff_t)(window_is_padded(s) ? window_width(s) : s->width) * s->c, sign = s->backward ? -1 : 1;
+  const ptrdiff_t line = (ptrdiff_t)window_pitch(s) * s->c, sign = s->backward ? -1 : 1;
   const size_t tap = (size_t)k_max * DSN_PANEL;
   PanelShape shape = {
       .outer = s->taps_h,
