@@ -118,22 +118,47 @@ static void op_add(const AddRecord *r) {
   dsn_parallel_for(add_chunk, r, ceil_div(r->n * r->hw, block_rows(imax(r->ca, r->cb))));
 }
 
-static void prefix_chunk(const void *context, int item, int thread) {
-  (void)thread;
-  const PrefixRecord *r = context;
-  const int block = block_rows(imax(r->cx, r->cy)), both = imin(r->cx, r->cy);
-  const int from = item * block, to = imin(from + block, r->rows);
-  for (int row = from; row < to; row++) {
-    const float *x = FLOATS(r->x) + (size_t)row * r->cx;
-    float *y = FLOATS(r->y) + (size_t)row * r->cy;
-    for (int ch = 0; ch < both; ch += VL) {
-      const vf v = vf_load(x + ch);
-      vf_store_n(y + ch, r->accumulate ? vf_load(y + ch) + v : v, imin(VL, both - ch));
-    }
-    if (!r->accumulate) for (int ch = both; ch < r->cy; ch++) y[ch] = 0;
+INLINE void add_dx_run_as(const int act, const float *a, const float *b, const float *dy, int count, float *da, float *db) {
+  for (int i = 0; i < count; i += VL) {
+    vf g = vf_load(dy + i);
+    if (act) g = g * vf_act_grad(a && b ? vf_load(a + i) + vf_load(b + i) : vf_load((a ? a : b) + i), act);
+    if (da) vf_store_n(da + i, g, imin(VL, count - i));
+    if (db) vf_store_n(db + i, g, imin(VL, count - i));
   }
 }
 
-static void op_prefix(const PrefixRecord *r) {
-  dsn_parallel_for(prefix_chunk, r, ceil_div(r->rows, block_rows(imax(r->cx, r->cy))));
+static void add_dx_run(int act, const float *a, const float *b, const float *dy, int count, float *da, float *db) {
+  if (act == ACT_NONE) add_dx_run_as(ACT_NONE, a, b, dy, count, da, db);
+  else if (act == ACT_SWISH) add_dx_run_as(ACT_SWISH, a, b, dy, count, da, db);
+  else add_dx_run_as(act, a, b, dy, count, da, db);
+}
+
+static void add_dx_chunk(const void *context, int item, int thread) {
+  (void)thread;
+  const AddDxRecord *r = context;
+  const int c = imax(r->ca, r->cb), both = imin(r->ca, r->cb), block = block_rows(c);
+  const int from = item * block, to = imin(from + block, r->n * r->hw);
+  const float *dy = FLOATS(r->dy) + (size_t)from * c;
+  const float *a = FLOATS(r->a) + (size_t)from * r->ca, *b = FLOATS(r->b) + (size_t)from * r->cb;
+  float *da = r->da ? FLOATS(r->da) + (size_t)from * r->ca : 0, *db = r->db ? FLOATS(r->db) + (size_t)from * r->cb : 0;
+  if (both == c) { /* rows lie behind each other in both */
+    add_dx_run(r->act, a, b, dy, (to - from) * c, da, db);
+    return;
+  }
+  for (int row = 0; row < to - from; row++, dy += c) {
+    const float *x[2] = {a + (size_t)row * r->ca, b + (size_t)row * r->cb};
+    float *dx[2] = {da ? da + (size_t)row * r->ca : 0, db ? db + (size_t)row * r->cb : 0};
+    const int wide = r->ca < r->cb;
+    add_dx_run(r->act, x[0], x[1], dy, both, dx[0], dx[1]);
+    add_dx_run(r->act, x[wide] + both, 0, dy + both, c - both, dx[wide] ? dx[wide] + both : 0, 0);
+  }
+}
+
+static void op_add_dx(const AddDxRecord *record) {
+  AddDxRecord r = *record;
+  if (r.act == ACT_NONE) { /* there it is already */
+    if (r.da == r.dy) r.da = 0;
+    if (r.db == r.dy) r.db = 0;
+  }
+  if (r.da || r.db) dsn_parallel_for(add_dx_chunk, &r, ceil_div(r.n * r.hw, block_rows(imax(r.ca, r.cb))));
 }

@@ -12,7 +12,7 @@ enum { STRIP = VL == 16 ? 7 : VL == 8 ? 2 : 4 };
 typedef struct {
   const float *x, *w, *scale, *shift;
   float *y, *means;
-  int h, width, c, kernel, stride, pad, oh, ow, cmax, flip, act, far;
+  int h, width, c, kernel, stride, pad, oh, ow, cmax, flip, act, far, accumulate;
 } DepthwiseJob;
 
 /* What lies beside the image. */
@@ -20,9 +20,11 @@ static const float outside[VL];
 
 /* `count` outputs of a row, of VL channels: y[o] = act(scale * sum over taps of x[o * stride - pad + kw] * w + shift), one
  * chain of sums over (kh, kw) each. `x` is the kernel's first row inside the image, `w` its taps; rows of the kernel that
- * lie outside are left out, columns that do count as zero where `edge` is set. `flip` reads the kernel backwards. */
+ * lie outside are left out, columns that do count as zero where `edge` is set. `flip` reads the kernel backwards; the first `done`
+ * outputs are there already. */
 INLINE void depthwise_strip(const DepthwiseJob *j, const int kernel, const int stride, const int count, const int edge, int rows,
-                            const float *x, int iw0, const float *w, int w_step, const vf scale, const vf shift, float *y, int lanes) {
+                            const float *x, int iw0, const float *w, int w_step, const vf scale, const vf shift, int done, float *y,
+                            int lanes) {
   vf acc[STRIP];
   UNROLL for (int o = 0; o < count; o++) acc[o] = (vf){0};
   for (int kh = 0; kh < rows; kh++, x += (size_t)j->width * j->c, w += (ptrdiff_t)kernel * w_step) {
@@ -41,12 +43,14 @@ INLINE void depthwise_strip(const DepthwiseJob *j, const int kernel, const int s
     if (j->act == ACT_SWISH) UNROLL for (int o = 0; o < count; o++) acc[o] = vf_act(acc[o], ACT_SWISH);
     else if (j->act) UNROLL for (int o = 0; o < count; o++) acc[o] = vf_act(acc[o], j->act);
   }
+  if (j->accumulate) UNROLL for (int o = 0; o < count; o++) acc[o] = vf_load(y + (size_t)o * j->c) + acc[o];
   UNROLL for (int o = 0; o < count; o++)
-    if (lanes == VL) vf_store(y + (size_t)o * j->c, acc[o]);
+    if (o < done) continue;
+    else if (lanes == VL) vf_store(y + (size_t)o * j->c, acc[o]);
     else vf_store_n(y + (size_t)o * j->c, acc[o], lanes);
 }
 
-/* One row of outputs, channels [from, to). The last strip may overlap the one before: what both compute is the same. */
+/* One row of outputs, channels [from, to). The last strip may overlap the one before. */
 INLINE void depthwise_row(const DepthwiseJob *j, const int kernel, const int stride, const float *x, int oh, int from, int to, float *y) {
   const int ih0 = oh * stride - j->pad, kh0 = imax(0, -ih0), rows = imin(kernel, j->h - ih0) - kh0;
   const int w_step = j->flip ? -j->cmax : j->cmax;
@@ -57,14 +61,13 @@ INLINE void depthwise_row(const DepthwiseJob *j, const int kernel, const int str
   for (int ch = from; ch < to; ch += VL) {
     const int lanes = imin(VL, to - ch);
     const vf scale = j->scale ? vf_load(j->scale + ch) : (vf){0}, shift = j->shift ? vf_load(j->shift + ch) : (vf){0};
-    for (int ow = 0;; ow = imin(ow + strip, j->ow - strip)) {
-      const int iw0 = ow * stride - j->pad;
+    for (int end = 0; end < j->ow; end += strip) {
+      const int ow = imin(end, j->ow - strip), done = end - ow, iw0 = ow * stride - j->pad;
       float *out = y + (size_t)ow * j->c + ch;
-      if (strip == 1) depthwise_strip(j, kernel, stride, 1, 1, rows, x + ch, iw0, w + ch, w_step, scale, shift, out, lanes);
-      else if (iw0 >= 0 && iw0 + span <= j->width)
-        depthwise_strip(j, kernel, stride, STRIP, 0, rows, x + ch, iw0, w + ch, w_step, scale, shift, out, lanes);
-      else depthwise_strip(j, kernel, stride, STRIP, 1, rows, x + ch, iw0, w + ch, w_step, scale, shift, out, lanes);
-      if (ow + strip >= j->ow) break;
+      if (strip == 1) depthwise_strip(j, kernel, stride, 1, 1, rows, x + ch, iw0, w + ch, w_step, scale, shift, 0, out, lanes);
+      else if (iw0 >= 0 && iw0 + span <= j->width && !done)
+        depthwise_strip(j, kernel, stride, STRIP, 0, rows, x + ch, iw0, w + ch, w_step, scale, shift, 0, out, lanes);
+      else depthwise_strip(j, kernel, stride, STRIP, 1, rows, x + ch, iw0, w + ch, w_step, scale, shift, done, out, lanes);
     }
   }
   if (!FINISH_IN_REGISTERS) finish_rows(j->act, j->scale, j->shift, from, to, j->ow, j->c, y);
@@ -114,7 +117,7 @@ static void run_depthwise(const DepthwiseJob *j, int n) {
 static void op_depthwise(const DepthwiseRecord *r) {
   const DepthwiseJob job = {FLOATS(r->x), FLOATS(r->w), FLOATS_IF(r->scale), FLOATS_IF(r->shift), FLOATS(r->y), FLOATS_IF(r->means),
                             r->h, r->width, r->c, r->kernel, r->stride, r->pad, r->oh, r->ow, r->cmax, 0, r->act,
-                            is_far((size_t)r->n * r->h * r->width * r->c)};
+                            is_far((size_t)r->n * r->h * r->width * r->c), 0};
   run_depthwise(&job, r->n);
 }
 
@@ -142,7 +145,7 @@ static void depthwise_dx_strided(const void *context, int item, int thread) {
     for (int ch = 0; ch < r->c; ch += VL) {
       vf acc = {0};
       for (int tap = 0; tap < count; tap++) acc = vf_fma(vf_load(in[tap] + ch), vf_load(taps[tap] + ch), acc);
-      vf_store_n(dx + ch, acc, imin(VL, r->c - ch));
+      vf_store_n(dx + ch, r->accumulate ? vf_load(dx + ch) + acc : acc, imin(VL, r->c - ch));
     }
   }
 }
@@ -151,7 +154,7 @@ static void op_depthwise_dx(const DepthwiseDxRecord *r) {
   if (r->stride == 1) {
     const DepthwiseJob job = {FLOATS(r->dy), FLOATS(r->w), 0, 0, FLOATS(r->dx), 0, r->oh, r->ow, r->c, r->kernel, 1,
                               r->kernel - 1 - r->pad, r->h, r->width, r->cmax, 1, 0,
-                              is_far((size_t)r->n * r->oh * r->ow * r->c)};
+                              is_far((size_t)r->n * r->oh * r->ow * r->c), r->accumulate};
     run_depthwise(&job, r->n);
   } else {
     dsn_parallel_for(depthwise_dx_strided, r, r->n * r->h);

@@ -42,7 +42,7 @@ typedef enum {
   OP_POOL = 14,
   OP_POOL_DX = 15,
   OP_ADD = 16,
-  OP_PREFIX = 17,
+  OP_ADD_DX = 17,
   OP_SOFTMAX = 18,
   OP_CROSS_ENTROPY = 19,
   OP_COLUMN_SUM = 20,
@@ -101,10 +101,11 @@ typedef struct {
   int32_t n, h, width, c, kernel, stride, pad, oh, ow, cmax, act;
 } DepthwiseRecord;
 
+/* accumulate: dx += instead of dx =. */
 typedef struct {
   int32_t op;
   Off dy, w, dx;
-  int32_t n, h, width, c, kernel, stride, pad, oh, ow, cmax;
+  int32_t n, h, width, c, kernel, stride, pad, oh, ow, cmax, accumulate;
 } DepthwiseDxRecord;
 
 /* dw += */
@@ -184,12 +185,12 @@ typedef struct {
   int32_t n, hw, ca, cb, act;
 } AddRecord;
 
-/* y[r][j] (+)= x[r][j], j < min(cx, cy); when not accumulating, y beyond cx is zero. */
+/* da, db = dy * act'(a + b), each as wide as what it is the gradient of; either may be absent. The one that is as wide as dy may be dy. */
 typedef struct {
   int32_t op;
-  Off x, y;
-  int32_t rows, cx, cy, accumulate;
-} PrefixRecord;
+  Off a, b, dy, da, db;
+  int32_t n, hw, ca, cb, act;
+} AddDxRecord;
 
 typedef struct {
   int32_t op;

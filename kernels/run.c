@@ -43,7 +43,7 @@ static void run(const int32_t *records, int32_t count, int32_t n) {
       case OP_POOL: { WITH_N(PoolRecord) op_pool(&r); break; }
       case OP_POOL_DX: { WITH_N(PoolDxRecord) op_pool_dx(&r); break; }
       case OP_ADD: { WITH_N(AddRecord) op_add(&r); break; }
-      case OP_PREFIX: op_prefix((const PrefixRecord *)at); break;
+      case OP_ADD_DX: { WITH_N(AddDxRecord) op_add_dx(&r); break; }
       case OP_SOFTMAX: { WITH_N(SoftmaxRecord) op_softmax(&r); break; }
       case OP_CROSS_ENTROPY: { WITH_N(CrossEntropyRecord) op_cross_entropy(&r); break; }
       case OP_COLUMN_SUM: op_column_sum((const ColumnSumRecord *)at); break;

@@ -24,7 +24,7 @@ class Supernet:
         self.head, self.tail = [stem], None
         before = spec["stem"]["widths"]
         for i, stage in enumerate(spec["stages"]):
-            assert stage["block"] == "separable" and spec["residual"] is True and spec["act"] == "swish"
+            assert stage["block"] == "separable" and spec["act"] == "swish" and spec["residual"] and spec["actAfterSum"]
             for j in range(stage["repeat"]):
                 name = f"blocks.{i}.first_block" if j == 0 else f"blocks.{i}.residual_blocks.{j - 1}"
                 stride = stage["stride"] if j == 0 else 1
@@ -49,7 +49,7 @@ class Supernet:
                 around = x
             x = getattr(self, step["kind"])(x, step, slot, training, momentum, dropout)
             if "shortcut" in step:
-                x = x + self.shortcut(around, step["shortcut"], x.shape[1])
+                x = F.silu(x + self.shortcut(around, step["shortcut"], x.shape[1]))
         return x, around
 
     def shortcut(self, x, step, cout):
@@ -62,7 +62,8 @@ class Supernet:
         cout = widths[slot] if len(widths) > 1 else widths[0]
         weight = self.tensors[step["name"] + ".weight"][:cout, : x.shape[1]]
         x = F.conv2d(x, weight, stride=stride, padding=(stride + kernel - 2) // 2)
-        return F.silu(self.norm(x, step["norm"], slot, training, momentum))
+        x = self.norm(x, step["norm"], slot, training, momentum)
+        return x if "shortcut" in step else F.silu(x)
 
     def depthwise(self, x, step, slot, training, momentum, _):
         kernel, stride, c = step["kernel"], step["stride"], x.shape[1]

@@ -43,7 +43,7 @@ export const RECORDS = {
   depthwise_dx: {
     code: 6,
     offsets: ["dy", "w", "dx"],
-    ints: ["n", "h", "width", "c", "kernel", "stride", "pad", "oh", "ow", "cmax"],
+    ints: ["n", "h", "width", "c", "kernel", "stride", "pad", "oh", "ow", "cmax", "accumulate?"],
     floats: [],
   },
   depthwise_dw: {
@@ -101,7 +101,7 @@ export const RECORDS = {
     floats: [],
   },
   add: { code: 16, offsets: ["a", "b", "y"], ints: ["n", "hw", "ca", "cb", "act?"], floats: [] },
-  prefix: { code: 17, offsets: ["x", "y"], ints: ["rows", "cx", "cy", "accumulate?"], floats: [] },
+  add_dx: { code: 17, offsets: ["a", "b", "dy", "da?", "db?"], ints: ["n", "hw", "ca", "cb", "act?"], floats: [] },
   softmax: { code: 18, offsets: ["x", "y"], ints: ["n", "c"], floats: [] },
   cross_entropy: {
     code: 19,

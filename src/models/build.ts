@@ -98,6 +98,7 @@ export function build(spec: ModelSpec, precision: Precision = "fp32"): Supernet 
         norm: spec.norm,
         attention: spec.attention,
         residual: stage.block === "conv" ? false : spec.residual,
+        actAfterSum: spec.actAfterSum ?? false,
         expansion: stage.expansion ?? 6,
         squeeze: squeezeOf(stage, j),
         upstream: { gates: gateIndex, slots: widths },

@@ -54,6 +54,7 @@ const table = object({
   norm: oneOf("bn", "gn"),
   attention: from0to1,
   residual: oneOf(true, false, "identity"),
+  actAfterSum: optional(boolean),
   classes: upTo(MOST.classes),
   candidates: nullable(list(whole(0))),
   gate: optional(object({ hidden: upTo(MOST.channels, 0), bias: boolean, act: optional(oneOf("none", "sigmoid")) })),

@@ -55,6 +55,8 @@ export interface ModelSpec {
   attention: number;
   /** Sums around blocks; `identity`: only around those that change neither size nor width. Bottleneck blocks always have them. */
   residual: boolean | "identity";
+  /** Separable blocks: the activation behind the residual sum, as in ResNet; the published block's is before it. */
+  actAfterSum?: boolean;
   classes: number;
   /** Widths each gate chooses among; null: all. */
   candidates: number[] | null;

@@ -62,6 +62,8 @@ export interface BlockShape {
   readonly attention: number;
   /** See ModelSpec. */
   readonly residual: boolean | "identity";
+  /** See ModelSpec. */
+  readonly actAfterSum: boolean;
   /** Inverted residual: expanded width over the input's. */
   readonly expansion: number;
   /** Bottleneck: channels of a first convolution that does not slim; null: as the others inside the block. */
@@ -184,7 +186,7 @@ function gatedSteps(
   ];
 }
 
-/** Depthwise-separable: depthwise, norm, act, attention | gate | pointwise, norm, act, shortcut. */
+/** Depthwise-separable: depthwise, norm, act, attention | gate | pointwise, norm, act, shortcut (or shortcut, act). */
 export function separableBlock(declare: Declare, name: string, shape: BlockShape): Step[] {
   const shortcut = declareShortcut(declare, name, shape);
   const dw = declareDepthwise(declare, `${name}.conv_dw`, shape.cin, shape.kernel, shape.stride);
@@ -205,8 +207,9 @@ export function separableBlock(declare: Declare, name: string, shape: BlockShape
       if (attention !== null) attend(exec, walk, attention);
     },
     (exec, walk) => {
-      walk.x = exec.conv(walk.x, pw, bn2, shape.act, walk.at);
-      if (shortcut !== null) addShortcut(exec, walk, shortcut, "none");
+      const sumFirst = shortcut !== null && shape.actAfterSum;
+      walk.x = exec.conv(walk.x, pw, bn2, sumFirst ? "none" : shape.act, walk.at);
+      if (shortcut !== null) addShortcut(exec, walk, shortcut, sumFirst ? shape.act : "none");
     },
   );
 }

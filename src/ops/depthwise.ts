@@ -32,7 +32,9 @@ export function depthwise(tape: Tape, x: Tensor, weight: DepthwiseWeight): Tenso
   tape.backend.call({ op: "depthwise", ...shape, x: x.at, w: weight.w, y: y.at, scale: 0, shift: 0, act: 0 });
   tape.recordFor(y, (dy) => {
     if (weight.dw !== 0) tape.backend.call({ op: "depthwise_dw", ...shape, x: x.at, dy: dy.at, dw: weight.dw });
-    tape.receive(x, (dx) => tape.backend.call({ op: "depthwise_dx", ...shape, dy: dy.at, w: weight.w, dx }));
+    tape.accumulate(x, (dx, accumulate) =>
+      tape.backend.call({ op: "depthwise_dx", ...shape, dy: dy.at, w: weight.w, dx, accumulate }),
+    );
   });
   return y;
 }

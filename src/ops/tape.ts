@@ -55,9 +55,10 @@ export class Tape {
       write(t.grad.at);
       return;
     }
+    const sum = t.grad.at;
     const share = this.tensor(t.n, t.h, t.w, t.c, false);
     write(share.at);
-    this.backend.call({ op: "prefix", x: share.at, y: t.grad.at, rows: t.rows, cx: t.c, cy: t.c, accumulate: 1 });
+    this.backend.call({ op: "add", a: sum, b: share.at, y: sum, n: t.n, hw: t.h * t.w, ca: t.c, cb: t.c });
     this.backend.arena.free(share.at);
   }
 

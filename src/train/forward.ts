@@ -90,8 +90,7 @@ export class TrainExec implements Exec<Tensor> {
   }
 
   add(a: Tensor, b: Tensor, act: Activation): Tensor {
-    const y = add(this.tape, a, b);
-    return act === "none" ? y : affine(this.tape, y, null, null, act);
+    return add(this.tape, a, b, act);
   }
 
   gate(gate: Gate, _reduced: () => Tensor, _at: Position): Slot {

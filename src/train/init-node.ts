@@ -116,10 +116,13 @@ function classifierFacts({ spec }: Supernet, taken: boolean): string[] {
 /** What makes two tables other networks, apart from the image's size, the classes and the gates' heads. */
 function differences(wanted: ModelSpec, got: ModelSpec): string[] {
   const uncut = <R extends StemSpec | StageSpec>({ cutFrom: _, ...row }: R) => row;
-  const parts = ({ input, stem, stages, act, norm, attention, residual }: ModelSpec): Record<string, unknown> => ({
-    ...{ "input channels": input.channels, act, norm, attention, residual },
-    ...{ stem: uncut(stem), stages: stages.map(uncut) },
-  });
+  const parts = (spec: ModelSpec): Record<string, unknown> => {
+    const { input, stem, stages, act, norm, attention, residual, actAfterSum = false } = spec;
+    return {
+      ...{ "input channels": input.channels, act, norm, attention, residual, actAfterSum },
+      ...{ stem: uncut(stem), stages: stages.map(uncut) },
+    };
+  };
   const [ours, theirs] = [parts(wanted), parts(got)];
   return Object.keys(ours)
     .filter((key) => !isDeepStrictEqual(ours[key], theirs[key]))

@@ -51,7 +51,7 @@ const NAMES: Partial<Record<OpName, string>> = {
   pool: "pooling, forward",
   pool_dx: "pooling, backward",
   add: "sums and zeros",
-  prefix: "sums and zeros",
+  add_dx: "sums and zeros",
   fill: "sums and zeros",
   column_sum: "biases, backward",
   softmax: "loss",

@@ -29,6 +29,7 @@ const IMAGES: Partial<Record<CaseOp, { tensors: string[]; factors?: string[] }>>
   pool: { tensors: ["x", "y"] },
   pool_dx: { tensors: ["x", "dy", "dx"] },
   add: { tensors: ["a", "b", "y"] },
+  add_dx: { tensors: ["a", "b", "dy", "da", "db"] },
   softmax: { tensors: ["x", "y"] },
   cross_entropy: { tensors: ["x", "labels", "probs", "loss", "dx"] },
 };

@@ -9,6 +9,7 @@ import { draw, drawFactors, randomOf } from "../support/case.js";
 import { caseOps } from "../support/cases.js";
 import {
   add,
+  addDx,
   affine,
   affineDx,
   batchNormShape,
@@ -28,7 +29,6 @@ import {
   type PoolShape,
   pool,
   poolDx,
-  prefix,
   Sums,
   smoothLabels,
 } from "../support/reference.js";
@@ -136,21 +136,24 @@ const pools = (random: Philox): Differentiable[] =>
     }),
   );
 
-/** The gradient of a sum of different widths is the prefix of dy. */
 const sums = (random: Philox): Differentiable[] =>
-  [
-    [3, 5],
-    [5, 3],
-    [4, 4],
-  ].map(([ca, cb]) => {
-    const rows = 3;
-    const c = Math.max(ca!, cb!);
-    return {
-      inputs: { a: drawn(random, rows * ca!), b: drawn(random, rows * cb!) },
-      forward: ({ a, b }) => add(rows, a!, ca!, b!, cb!, 0).value,
-      backward: (_, dy) => ({ a: prefix(rows, dy, c, ca!), b: prefix(rows, dy, c, cb!) }),
-    };
-  });
+  [0, 1, 2, 3].flatMap((act) =>
+    [
+      [3, 5],
+      [5, 3],
+      [4, 4],
+    ].map(([ca, cb]) => {
+      const rows = 3;
+      return {
+        inputs: { a: drawn(random, rows * ca!), b: drawn(random, rows * cb!) },
+        forward: ({ a, b }) => add(rows, a!, ca!, b!, cb!, act).value,
+        backward: ({ a, b }, dy) => {
+          const { da, db } = addDx(rows, a!, ca!, b!, cb!, dy, act);
+          return { a: da.value, b: db.value };
+        },
+      };
+    }),
+  );
 
 /** The gradient of a bias is the column sum of dy. */
 const biases = (random: Philox): Differentiable[] => [
@@ -175,7 +178,7 @@ const gradients: Record<string, (random: Philox) => Differentiable[]> = {
   group_norm_dx: (random) => norms(random, groupNormShape(2, 4, 7, 3)),
   affine_dx: affines,
   pool_dx: pools,
-  prefix: sums,
+  add_dx: sums,
   column_sum: biases,
   cross_entropy: losses,
 };

@@ -23,6 +23,7 @@ const PATHS: [op: CaseOp, input: string, output: string][] = [
   ["affine_dx", "dy", "dx"],
   ["pool", "x", "y"],
   ["add", "a", "y"],
+  ["add_dx", "dy", "da"],
   ["softmax", "x", "y"],
   ["cross_entropy", "x", "loss"],
   ["column_sum", "x", "y"],

@@ -102,8 +102,12 @@ function depthwiseLaws(backend: Backend): void {
         const want = runCase(backend, c)[output] as Float32Array;
         const w = narrowed(c.inputs.w as Float32Array, narrow, wide);
         assertSameBits(runCase(backend, changed(c, { cmax: narrow }, { w }))[output]!, want, () => `${c.name}, alone`);
+        const { before } = c.outputs[output]!;
         const widest = changed(c, { c: wide }, widenedInputs(c, [x, "scale", "shift"], narrow, wide), {
-          [output]: { size: (want.length / narrow) * wide },
+          [output]: {
+            size: (want.length / narrow) * wide,
+            ...(before && { before: widened(before, narrow, wide) }),
+          },
         });
         const result = runCase(backend, widest)[output] as Float32Array;
         assertSameBits(narrowed(result, narrow, wide), want, () => `${c.name}, among ${wide}`);

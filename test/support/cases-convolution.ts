@@ -369,10 +369,13 @@ function depthwiseDxCase(random: Philox, l: Layer): Case {
   const sizes = convSizes(l);
   const dy = draw(random, sizes.y);
   const w = draw(random, taps * l.coutMax);
-  const words = { ...shapeWords(l), cmax: l.coutMax };
-  return makeCase("depthwise_dx", words, { dy, w }, { dx: { size: sizes.x } }, () => ({
-    dx: close(convolutionDx(l, dy, unpackDepthwise(taps, l.coutMax, l.cout, w))),
-  }));
+  const before = random.int(2) === 0 ? null : draw(random, sizes.x);
+  const words = { ...shapeWords(l), cmax: l.coutMax, accumulate: Number(before !== null) };
+  const dx = { size: sizes.x, ...(before && { before }) };
+  return makeCase("depthwise_dx", words, { dy, w }, { dx }, () => {
+    const sums = convolutionDx(l, dy, unpackDepthwise(taps, l.coutMax, l.cout, w));
+    return { dx: before ? closeAdded(sums, before) : close(sums) };
+  });
 }
 
 function depthwiseDwCase(random: Philox, l: Layer): Case {

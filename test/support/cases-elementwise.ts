@@ -1,25 +1,14 @@
 /** Cases of pools, sums and copies, losses, and the arithmetic on parameters. */
-import {
-  between,
-  type Case,
-  close,
-  closeAdded,
-  closeEach,
-  draw,
-  type Expected,
-  exact,
-  makeCase,
-  randomOf,
-} from "./case.js";
+import { between, type Case, close, closeAdded, closeEach, draw, exact, makeCase, randomOf } from "./case.js";
 import {
   add,
+  addDx,
   columnSum,
   crossEntropy,
   outputSize,
   type PoolShape,
   pool,
   poolDx,
-  prefix,
   type Sums,
   sgd,
   smoothLabels,
@@ -120,26 +109,29 @@ export function addCases(): Case[] {
   return cases;
 }
 
-export function prefixCases(): Case[] {
-  const cases: Case[] = [];
-  const shapes = widths.flatMap((cx) => widths.map((cy) => [cx, cy] as const));
-  for (const [cx, cy] of [...shapes, [300, 200] as const]) {
-    for (const accumulate of [0, 1]) {
-      const random = randomOf("prefix", cx, cy, accumulate);
-      const rows = cx > 200 ? 150 : between(random, 1, 12);
-      const x = draw(random, rows * cx);
-      const before = draw(random, rows * cy);
-      const y = { size: rows * cy, ...(accumulate && { before }) };
-      const expected = (): { y: Expected } => {
-        const value = prefix(rows, x, cx, cy);
-        if (!accumulate) return { y: exact(value) };
-        const sum = closeEach(value.map((v, at) => v + before[at]!));
-        return { y: { ...sum, value: sum.value.map((v, at) => (at % cy < cx ? v : Number.NaN)) } };
+export function addDxCases(): Case[] {
+  const shapes = widths.flatMap((ca) => widths.map((cb) => [ca, cb] as const));
+  return [...shapes, [300, 170] as const, [170, 300] as const, [300, 300] as const].flatMap(([ca, cb]) =>
+    [["da", "db"], ["da"], ["db"]].map((wanted) => {
+      const random = randomOf("add_dx", ca, cb, ...wanted);
+      const n = between(random, 1, 3);
+      const hw = Math.max(ca, cb) > 200 ? 70 : between(random, 1, 9);
+      const inputs = {
+        a: draw(random, n * hw * ca),
+        b: draw(random, n * hw * cb),
+        dy: draw(random, n * hw * Math.max(ca, cb)),
       };
-      cases.push(makeCase("prefix", { rows, cx, cy, accumulate }, { x }, { y }, expected));
-    }
-  }
-  return cases;
+      const act = random.int(4);
+      const inPlace = random.int(2) === 0 ? undefined : ca >= cb ? "da" : "db";
+      const output = (field: string, size: number) =>
+        wanted.includes(field) ? { size, ...(field === inPlace && { inPlaceOf: "dy" }) } : null;
+      const outputs = { da: output("da", inputs.a.length), db: output("db", inputs.b.length) };
+      return makeCase("add_dx", { n, hw, ca, cb, act }, inputs, outputs, () => {
+        const { da, db } = addDx(n * hw, inputs.a, ca, inputs.b, cb, inputs.dy, act);
+        return { da: closeEach(da.value, da.terms), db: closeEach(db.value, db.terms) };
+      });
+    }),
+  );
 }
 
 export function columnSumCases(): Case[] {

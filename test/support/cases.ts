@@ -14,6 +14,7 @@ import {
 } from "./cases-convolution.js";
 import {
   addCases,
+  addDxCases,
   columnSumCases,
   countNonfiniteCases,
   crossEntropyCases,
@@ -21,7 +22,6 @@ import {
   fillCases,
   poolCases,
   poolDxCases,
-  prefixCases,
   sgdCases,
   softmaxCases,
 } from "./cases-elementwise.js";
@@ -51,7 +51,7 @@ const builders = {
   pool: poolCases,
   pool_dx: poolDxCases,
   add: addCases,
-  prefix: prefixCases,
+  add_dx: addDxCases,
   softmax: softmaxCases,
   cross_entropy: crossEntropyCases,
   column_sum: columnSumCases,

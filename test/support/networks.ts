@@ -29,7 +29,7 @@ export const smallSpecs: readonly ModelSpec[] = [
   },
   {
     ...base,
-    description: "inverted and separable, residual, odd image",
+    description: "inverted and separable, residual, activation after the sum, odd image",
     input: { height: 15, width: 15, channels: 3 },
     stem: { kernel: 3, stride: 1, widths: [4, 6] },
     stages: [
@@ -39,6 +39,7 @@ export const smallSpecs: readonly ModelSpec[] = [
       { block: "inverted", repeat: 1, kernel: 3, stride: 2, widths: [12, 16, 24], expansion: 3 },
     ],
     residual: true,
+    actAfterSum: true,
   },
   {
     ...base,

@@ -485,9 +485,20 @@ export function add(rows: number, a: Numbers, ca: number, b: Numbers, cb: number
   return y;
 }
 
-/** x cut or widened with zeros to cy channels. */
-export function prefix(rows: number, x: Numbers, cx: number, cy: number): Float64Array {
-  return new Float64Array(rows * cy).map((_, at) => (at % cy < cx ? x[Math.floor(at / cy) * cx + (at % cy)]! : 0));
+export function addDx(rows: number, a: Numbers, ca: number, b: Numbers, cb: number, dy: Numbers, act: number) {
+  const c = Math.max(ca, cb);
+  const [da, db] = [new Sums(rows * ca), new Sums(rows * cb)];
+  for (let at = 0; at < rows * c; at++) {
+    const row = Math.floor(at / c);
+    const ch = at % c;
+    const z = (ch < ca ? a[row * ca + ch]! : 0) + (ch < cb ? b[row * cb + ch]! : 0);
+    for (const [d, width] of [[da, ca] as const, [db, cb] as const]) {
+      if (ch >= width) continue;
+      d.value[row * width + ch] = dy[at]! * activateGradient(z, act);
+      d.terms[row * width + ch] = Math.abs(dy[at]!) * activateGradientTerms(z, act);
+    }
+  }
+  return { da, db };
 }
 
 export function columnSum(rows: number, x: Numbers, c: number): Sums {
