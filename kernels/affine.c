@@ -118,10 +118,11 @@ static void op_add(const AddRecord *r) {
   dsn_parallel_for(add_chunk, r, ceil_div(r->n * r->hw, block_rows(imax(r->ca, r->cb))));
 }
 
+/* Without b, a alone went through the activation. */
 INLINE void add_dx_run_as(const int act, const float *a, const float *b, const float *dy, int count, float *da, float *db) {
   for (int i = 0; i < count; i += VL) {
     vf g = vf_load(dy + i);
-    if (act) g = g * vf_act_grad(a && b ? vf_load(a + i) + vf_load(b + i) : vf_load((a ? a : b) + i), act);
+    if (act) g = g * vf_act_grad(b ? vf_load(a + i) + vf_load(b + i) : vf_load(a + i), act);
     if (da) vf_store_n(da + i, g, imin(VL, count - i));
     if (db) vf_store_n(db + i, g, imin(VL, count - i));
   }
@@ -150,7 +151,7 @@ static void add_dx_chunk(const void *context, int item, int thread) {
     float *dx[2] = {da ? da + (size_t)row * r->ca : 0, db ? db + (size_t)row * r->cb : 0};
     const int wide = r->ca < r->cb;
     add_dx_run(r->act, x[0], x[1], dy, both, dx[0], dx[1]);
-    add_dx_run(r->act, x[wide] + both, 0, dy + both, c - both, dx[wide] ? dx[wide] + both : 0, 0);
+    if (dx[wide]) add_dx_run(r->act, x[wide] + both, 0, dy + both, c - both, dx[wide] + both, 0);
   }
 }
 

@@ -20,8 +20,8 @@ static const float outside[VL];
 
 /* `count` outputs of a row, of VL channels: y[o] = act(scale * sum over taps of x[o * stride - pad + kw] * w + shift), one
  * chain of sums over (kh, kw) each. `x` is the kernel's first row inside the image, `w` its taps; rows of the kernel that
- * lie outside are left out, columns that do count as zero where `edge` is set. `flip` reads the kernel backwards; the first `done`
- * outputs are there already. */
+ * lie outside are left out, columns that do count as zero where `edge` is set. `flip` reads the kernel backwards. `accumulate`
+ * adds to what is there, but for the first `done` outputs, which have had theirs. */
 INLINE void depthwise_strip(const DepthwiseJob *j, const int kernel, const int stride, const int count, const int edge, int rows,
                             const float *x, int iw0, const float *w, int w_step, const vf scale, const vf shift, int done, float *y,
                             int lanes) {
@@ -50,7 +50,7 @@ INLINE void depthwise_strip(const DepthwiseJob *j, const int kernel, const int s
     else vf_store_n(y + (size_t)o * j->c, acc[o], lanes);
 }
 
-/* One row of outputs, channels [from, to). The last strip may overlap the one before. */
+/* One row of outputs, channels [from, to). The last strip may overlap the one before: what both compute is the same. */
 INLINE void depthwise_row(const DepthwiseJob *j, const int kernel, const int stride, const float *x, int oh, int from, int to, float *y) {
   const int ih0 = oh * stride - j->pad, kh0 = imax(0, -ih0), rows = imin(kernel, j->h - ih0) - kh0;
   const int w_step = j->flip ? -j->cmax : j->cmax;
@@ -62,7 +62,7 @@ INLINE void depthwise_row(const DepthwiseJob *j, const int kernel, const int str
     const int lanes = imin(VL, to - ch);
     const vf scale = j->scale ? vf_load(j->scale + ch) : (vf){0}, shift = j->shift ? vf_load(j->shift + ch) : (vf){0};
     for (int end = 0; end < j->ow; end += strip) {
-      const int ow = imin(end, j->ow - strip), done = end - ow, iw0 = ow * stride - j->pad;
+      const int ow = imin(end, j->ow - strip), done = j->accumulate ? end - ow : 0, iw0 = ow * stride - j->pad;
       float *out = y + (size_t)ow * j->c + ch;
       if (strip == 1) depthwise_strip(j, kernel, stride, 1, 1, rows, x + ch, iw0, w + ch, w_step, scale, shift, 0, out, lanes);
       else if (iw0 >= 0 && iw0 + span <= j->width && !done)

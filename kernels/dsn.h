@@ -185,7 +185,8 @@ typedef struct {
   int32_t n, hw, ca, cb, act;
 } AddRecord;
 
-/* da, db = dy * act'(a + b), each as wide as what it is the gradient of; either may be absent. The one that is as wide as dy may be dy. */
+/* da, db = dy * act'(a + b), each as wide as what it is the gradient of; either may be absent. The one that is as wide as dy may be
+ * dy. a and b are the sum's as they were: its y was neither. */
 typedef struct {
   int32_t op;
   Off a, b, dy, da, db;

@@ -11,7 +11,7 @@ import { filesBelow, setup } from "./setup.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 process.chdir(root); // tests name files from the clone's root
-// Test files inherit this. A compiler thread that asks for a collection while the process ends waits for the main thread, and that
+// Test files inherit this (what they start does not). A compiler thread that asks for a collection while the process ends waits for the main thread, and that
 // for it (nodejs/node#54918): a file whose tests had all passed hung, one time in twenty on a busy machine.
 process.execArgv.push("--no-concurrent-recompilation");
 const counts = { passed: 0, failed: 0, skipped: 0 };

@@ -24,7 +24,8 @@ class Supernet:
         self.head, self.tail = [stem], None
         before = spec["stem"]["widths"]
         for i, stage in enumerate(spec["stages"]):
-            assert stage["block"] == "separable" and spec["act"] == "swish" and spec["residual"] and spec["actAfterSum"]
+            assert stage["block"] == "separable" and spec["act"] == "swish"
+            assert spec["residual"] is True and spec.get("actAfterSum") is True
             for j in range(stage["repeat"]):
                 name = f"blocks.{i}.first_block" if j == 0 else f"blocks.{i}.residual_blocks.{j - 1}"
                 stride = stage["stride"] if j == 0 else 1

@@ -4,7 +4,7 @@ import { type Activation, actCode } from "./activation.js";
 import type { Tape } from "./tape.js";
 import type { Tensor } from "./tensor.js";
 
-/** act(a + b): (N, H, W, Ca) + (N, H, W, Cb) → (N, H, W, max(Ca, Cb)) */
+/** act(a + b): (N, H, W, Ca) + (N, H, W, Cb) → (N, H, W, max(Ca, Cb)). What went into the activation is added up again for the gradient. */
 export function add(tape: Tape, a: Tensor, b: Tensor, act: Activation): Tensor {
   if (a.rows !== b.rows) throw new ShapeError(`add: expected images of one size, got ${a.shape} and ${b.shape}`);
   const y = tape.tensor(a.n, a.h, a.w, Math.max(a.c, b.c), a.needsGrad || b.needsGrad);

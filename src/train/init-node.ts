@@ -74,7 +74,7 @@ function fromModel(path: string, file: ModelFile, { net, model, classes, gate }:
   const nearest = slots.reduce((least, one) => (one.other.length < least.length ? one.other : least), other);
   throw new UsageError(
     `init: expected a ${model} or one width of it, ${path} is a ${file.model.name}: other ${nearest.join(", ")}. ` +
-      "Use the --model and --norm that it was made with",
+      "Use the --model and --norm that it was made with, and a version of dsnet whose table is the same",
   );
 }
 

@@ -24,15 +24,15 @@ export async function keptGateSet(session: Session, compute: () => Promise<GateS
   return set;
 }
 
-/** Changes with whatever a set depends on: the frozen weights, the kernels, the images and how they are augmented. */
+/** Changes with whatever a set depends on: the network and its frozen weights, the kernels, the images and how they are augmented. */
 function keyOf({ config, backend, data: { heldOut }, net, learner, about }: Session): string {
   const [gate] = net.gates;
   const { data, subset, seed, augment, epochs } = config;
   const { holdout, images, views } = config.gate;
-  const { preprocessing } = about;
+  const { preprocessing, model } = about;
   const made = { data, subset, seed, augment, epochs, holdout, images, views, preprocessing, kernels: backend.build };
   const hash = createHash("sha256");
-  hash.update(JSON.stringify({ ...made, candidates: gate!.candidates }));
+  hash.update(JSON.stringify({ ...made, table: model.spec, candidates: gate!.candidates }));
   hash.update(heldOut.dataset.labels.join());
   const head = gateLayers(gate!).flatMap(({ weight, bias }) => [weight.name, bias?.name]);
   for (const [name, { data }] of writeState(backend, net, learner.student)) {

@@ -1,5 +1,9 @@
 /** A training run from its configuration to its report: stage I, recalibration, stage II, evaluation. */
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import { UsageError } from "../errors.js";
+import type { ModelFile } from "../io/model-file.js";
+import { readSpec } from "../models/read-spec.js";
 import { checkpoint, restore } from "./checkpoint.js";
 import type { TrainConfig } from "./config.js";
 import type { TrainEvent, TrainResult } from "./events.js";
@@ -37,6 +41,7 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
     for (const message of folder.warnings) onEvent({ type: "warning", message });
     let progress = startOf("supernet");
     if (folder.checkpoint) {
+      checkTable(folder, session.about.model);
       restore(session.learner, folder.checkpoint);
       progress = fromState(folder.checkpoint.training);
       const build = folder.checkpoint.kernelBuild;
@@ -61,6 +66,16 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
     await session?.close();
     await folder.close({ discard: session === undefined && !resume });
   }
+}
+
+/** Another version may have another table under the model's name, whose tensors may fit all the same. */
+function checkTable({ path, checkpoint }: RunFolder, { name, spec }: ModelFile["model"]): void {
+  const table = (value: unknown) => ({ ...readSpec(value, path), description: "" });
+  if (isDeepStrictEqual(table(checkpoint!.model.spec), table(spec))) return;
+  throw new UsageError(
+    `resume: the run in ${path} was begun with another table of ${name} than this version has. ` +
+      "Resume it with the version that began it, or train anew in another folder (--output)",
+  );
 }
 
 /** Null when interrupted. */

@@ -364,17 +364,16 @@ function bandMeans(l: Layer, y: Sums): Sums {
   return means;
 }
 
-function depthwiseDxCase(random: Philox, l: Layer): Case {
+function depthwiseDxCase(random: Philox, l: Layer, accumulate: boolean): Case {
   const taps = l.kernel ** 2;
   const sizes = convSizes(l);
   const dy = draw(random, sizes.y);
   const w = draw(random, taps * l.coutMax);
-  const before = random.int(2) === 0 ? null : draw(random, sizes.x);
-  const words = { ...shapeWords(l), cmax: l.coutMax, accumulate: Number(before !== null) };
-  const dx = { size: sizes.x, ...(before && { before }) };
+  const words = { ...shapeWords(l), cmax: l.coutMax, accumulate: accumulate ? 1 : 0 };
+  const dx = { size: sizes.x, ...(accumulate && { before: draw(random, sizes.x) }) };
   return makeCase("depthwise_dx", words, { dy, w }, { dx }, () => {
     const sums = convolutionDx(l, dy, unpackDepthwise(taps, l.coutMax, l.cout, w));
-    return { dx: before ? closeAdded(sums, before) : close(sums) };
+    return { dx: dx.before ? closeAdded(sums, dx.before) : close(sums) };
   });
 }
 
@@ -410,6 +409,7 @@ function depthwiseLayers(): Layer[] {
       const pad = kernel >> 1;
       for (let c = 1; c <= 37; c++) layer(1 + (c % 2), 1 + (c % 5), 1 + ((c * 3) % 7), c, kernel, stride, pad, 37);
       for (const size of [1, 2, 3, 6, 7, 11]) layer(1, size, 12 - size, 5, kernel, stride, 0, 9);
+      layer(1, 3, 16, 40, kernel, stride, pad, 48); // strips of pixels that overlap, of full vectors
       layer(1, 1, 1, 3, kernel, stride, pad, 3);
       layer(3, 34, 7, 20, kernel, stride, pad, 24); // several chunks in the gradient of the weight
       layer(20, 28, 2, 3, kernel, stride, pad, 4); // and as many as there may be
@@ -427,7 +427,9 @@ export function depthwiseCases(): Case[] {
 }
 
 export const depthwiseDxCases = (): Case[] =>
-  depthwiseLayers().map((l, index) => depthwiseDxCase(randomOf("depthwise_dx", index), l));
+  depthwiseLayers().flatMap((l, index) =>
+    [false, true].map((accumulate) => depthwiseDxCase(randomOf("depthwise_dx", index), l, accumulate)),
+  );
 
 export const depthwiseDwCases = (): Case[] =>
   depthwiseLayers().map((l, index) => depthwiseDwCase(randomOf("depthwise_dw", index), l));

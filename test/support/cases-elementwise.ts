@@ -109,11 +109,19 @@ export function addCases(): Case[] {
   return cases;
 }
 
+/** What is wanted, and whether the wider one's gradient takes the place of dy. */
+const addends = [
+  { wanted: ["da", "db"], inPlace: false },
+  { wanted: ["da", "db"], inPlace: true },
+  { wanted: ["da"], inPlace: true },
+  { wanted: ["db"], inPlace: true },
+];
+
 export function addDxCases(): Case[] {
   const shapes = widths.flatMap((ca) => widths.map((cb) => [ca, cb] as const));
-  return [...shapes, [300, 170] as const, [170, 300] as const, [300, 300] as const].flatMap(([ca, cb]) =>
-    [["da", "db"], ["da"], ["db"]].map((wanted) => {
-      const random = randomOf("add_dx", ca, cb, ...wanted);
+  return [...shapes, [300, 170] as const, [170, 300] as const, [300, 300] as const].flatMap(([ca, cb], shape) =>
+    addends.map(({ wanted, inPlace }, index) => {
+      const random = randomOf("add_dx", ca, cb, index);
       const n = between(random, 1, 3);
       const hw = Math.max(ca, cb) > 200 ? 70 : between(random, 1, 9);
       const inputs = {
@@ -121,10 +129,10 @@ export function addDxCases(): Case[] {
         b: draw(random, n * hw * cb),
         dy: draw(random, n * hw * Math.max(ca, cb)),
       };
-      const act = random.int(4);
-      const inPlace = random.int(2) === 0 ? undefined : ca >= cb ? "da" : "db";
+      const act = (shape + index) % 4;
+      const wide = ca >= cb ? "da" : "db";
       const output = (field: string, size: number) =>
-        wanted.includes(field) ? { size, ...(field === inPlace && { inPlaceOf: "dy" }) } : null;
+        wanted.includes(field) ? { size, ...(inPlace && field === wide && { inPlaceOf: "dy" }) } : null;
       const outputs = { da: output("da", inputs.a.length), db: output("db", inputs.b.length) };
       return makeCase("add_dx", { n, hw, ca, cb, act }, inputs, outputs, () => {
         const { da, db } = addDx(n * hw, inputs.a, ca, inputs.b, cb, inputs.dy, act);

@@ -80,7 +80,7 @@ export const smallSpecs: readonly ModelSpec[] = [
   },
   {
     ...base,
-    description: "three gates with a hidden layer, residual, batch norm",
+    description: "three gates with a hidden layer, residual, activation after the sum, batch norm",
     input: { height: 14, width: 14, channels: 3 },
     stem: { kernel: 3, stride: 2, widths: [8] },
     stages: [
@@ -89,6 +89,7 @@ export const smallSpecs: readonly ModelSpec[] = [
       { block: "inverted", repeat: 1, kernel: 5, stride: 2, widths: [20, 24, 36], gates: [0], expansion: 2 },
     ],
     residual: true,
+    actAfterSum: true,
     gate: { hidden: 12, bias: true },
   },
   {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { cpSync, existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { encodeModel } from "../../src/io/model-file.js";
 import { readModelFile } from "../../src/io/model-file-node.js";
 import type { TrainEvent } from "../../src/train/events.js";
 import { train } from "../../src/train/train-node.js";
@@ -71,6 +72,27 @@ describe("a training", () => {
     const { code } = await dsnet(["train", "--resume", "--output", join(folder, "probability")]);
     assert.equal(code, 0);
     assert.deepEqual(remains(join(folder, "probability")), files);
+  });
+
+  it("is not resumed as another network, though its tensors fit that too", async () => {
+    const { files } = await expected("probability");
+    const config = smallConfig(data, join(folder, "table"), "probability");
+    cpSync(join(folder, "probability"), config.output, { recursive: true });
+    const last = join(config.output, "last.safetensors");
+    const file = await readModelFile(last);
+    const saveWith = (change: object) =>
+      writeFileSync(
+        last,
+        encodeModel({ ...file, model: { ...file.model, spec: { ...(file.model.spec as object), ...change } } }),
+      );
+    saveWith({ act: "relu" });
+    await assert.rejects(train(config, { resume: true }), {
+      code: "ERR_USAGE",
+      message: /another table of ds_mbnet_28/,
+    });
+    saveWith({ description: "the same in other words" });
+    await train(config, { resume: true });
+    assert.deepEqual(Object.keys(remains(config.output)), Object.keys(files));
   });
 });
 
