@@ -67,7 +67,6 @@ const registry: Record<string, ModelSpec> = {
     norm: "bn",
     attention: 0.5,
     residual: true,
-    actAfterSum: true,
     classes: 10,
     candidates: null,
     gate: { hidden: 32, bias: true, act: "sigmoid" },
