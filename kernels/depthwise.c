@@ -61,8 +61,8 @@ INLINE void depthwise_row(const DepthwiseJob *j, const int kernel, const int str
   for (int ch = from; ch < to; ch += VL) {
     const int lanes = imin(VL, to - ch);
     const vf scale = j->scale ? vf_load(j->scale + ch) : (vf){0}, shift = j->shift ? vf_load(j->shift + ch) : (vf){0};
-    for (int end = 0; end < j->ow; end += strip) {
-      const int ow = imin(end, j->ow - strip), done = j->accumulate ? end - ow : 0, iw0 = ow * stride - j->pad;
+    for (int next = 0; next < j->ow; next += strip) {
+      const int ow = imin(next, j->ow - strip), done = j->accumulate ? next - ow : 0, iw0 = ow * stride - j->pad;
       float *out = y + (size_t)ow * j->c + ch;
       if (strip == 1) depthwise_strip(j, kernel, stride, 1, 1, rows, x + ch, iw0, w + ch, w_step, scale, shift, 0, out, lanes);
       else if (iw0 >= 0 && iw0 + span <= j->width && !done)

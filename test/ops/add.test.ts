@@ -2,8 +2,7 @@
 import assert from "node:assert/strict";
 import { after, describe, it } from "node:test";
 import { openBackend } from "../../src/backend/open.js";
-import type { Activation } from "../../src/ops/activation.js";
-import { actCode } from "../../src/ops/activation.js";
+import { type Activation, actCode } from "../../src/ops/activation.js";
 import { add } from "../../src/ops/add.js";
 import { Tape } from "../../src/ops/tape.js";
 import type { Tensor } from "../../src/ops/tensor.js";

@@ -1,4 +1,4 @@
-/** Cases of pools, sums and copies, losses, and the arithmetic on parameters. */
+/** Cases of pools, sums, losses, and the arithmetic on parameters. */
 import { between, type Case, close, closeAdded, closeEach, draw, exact, makeCase, randomOf } from "./case.js";
 import {
   add,
@@ -74,7 +74,7 @@ export const poolDxCases = (): Case[] =>
     }));
   });
 
-// ---- sums and copies ----
+// ---- sums ----
 
 const widths = [1, 3, 4, 8, 13, 16, 17, 40];
 
