@@ -18,14 +18,14 @@ class Supernet:
 
     def __init__(self, spec, tensors):
         self.tensors = tensors
-        self.act_after_sum = spec.get("actAfterSum", False)
         # How many widths' statistics a norm holds.
         self.entries = Counter(name.split(".aux_bn.")[0] for name in tensors if name.endswith(".running_mean"))
         stem = {"kind": "conv", "name": "conv_stem", "norm": "bn1", **spec["stem"]}
         self.head, self.tail = [stem], None
         before = spec["stem"]["widths"]
         for i, stage in enumerate(spec["stages"]):
-            assert stage["block"] == "separable" and spec["residual"] is True and spec["act"] == "swish"
+            assert stage["block"] == "separable" and spec["act"] == "swish"
+            assert spec["residual"] is True and spec.get("actAfterSum") is True
             for j in range(stage["repeat"]):
                 name = f"blocks.{i}.first_block" if j == 0 else f"blocks.{i}.residual_blocks.{j - 1}"
                 stride = stage["stride"] if j == 0 else 1
@@ -50,8 +50,7 @@ class Supernet:
                 around = x
             x = getattr(self, step["kind"])(x, step, slot, training, momentum, dropout)
             if "shortcut" in step:
-                x = x + self.shortcut(around, step["shortcut"], x.shape[1])
-                x = F.silu(x) if self.act_after_sum else x
+                x = F.silu(x + self.shortcut(around, step["shortcut"], x.shape[1]))
         return x, around
 
     def shortcut(self, x, step, cout):
@@ -65,7 +64,7 @@ class Supernet:
         weight = self.tensors[step["name"] + ".weight"][:cout, : x.shape[1]]
         x = F.conv2d(x, weight, stride=stride, padding=(stride + kernel - 2) // 2)
         x = self.norm(x, step["norm"], slot, training, momentum)
-        return x if "shortcut" in step and self.act_after_sum else F.silu(x)
+        return x if "shortcut" in step else F.silu(x)
 
     def depthwise(self, x, step, slot, training, momentum, _):
         kernel, stride, c = step["kernel"], step["stride"], x.shape[1]
