@@ -87,25 +87,14 @@ static void pool_dx_image(const void *context, int image, int thread) {
           }
         continue;
       }
-      for (int ch = 0; ch < c; ch += VL) {
-        const int n = imin(VL, c - ch);
-        vf top = vf_load(x + ((size_t)w.h0 * r->width + w.w0) * c + ch);
-        vi best = {0}; /* the first of the largest, counted through the window */
-        int tap = 0;
+      for (int ch = 0; ch < c; ch++) {
+        size_t best = ((size_t)w.h0 * r->width + w.w0) * c + ch;
         for (int ih = w.h0; ih < w.h1; ih++)
-          for (int iw = w.w0; iw < w.w1; iw++, tap++) {
-            const vf v = vf_load(x + ((size_t)ih * r->width + iw) * c + ch);
-            const vi larger = v > top;
-            top = vf_select(larger, v, top);
-            best = (tap & larger) | (best & ~larger);
+          for (int iw = w.w0; iw < w.w1; iw++) {
+            const size_t at = ((size_t)ih * r->width + iw) * c + ch;
+            if (x[at] > x[best]) best = at;
           }
-        const vf grad = vf_load(dy + ch);
-        tap = 0;
-        for (int ih = w.h0; ih < w.h1; ih++)
-          for (int iw = w.w0; iw < w.w1; iw++, tap++) {
-            float *out = dx + ((size_t)ih * r->width + iw) * c + ch;
-            vf_store_n(out, vf_load(out) + vf_select(best == tap, grad, (vf){0}), n);
-          }
+        dx[best] += dy[ch];
       }
     }
 }

@@ -71,7 +71,7 @@ export function describeSpec(name: string, spec: ModelSpec, layersAt?: number | 
         size = Math.ceil(size / stage.stride);
         return {
           name: `stage ${i}`,
-          block: `${stage.pool ? "max pool, " : ""}${stage.block} ${stage.kernel}×${stage.kernel}`,
+          block: `${stage.block} ${stage.kernel}×${stage.kernel}`,
           repeat: stage.repeat,
           stride: stage.stride,
           size,

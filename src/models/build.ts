@@ -47,7 +47,6 @@ export function topSlot(net: Supernet): Slot {
 
 const blocks = { separable: separableBlock, inverted: invertedBlock, bottleneck: bottleneckBlock, conv: convBlock };
 const stemPool: PoolWindow = { kind: "max", kernel: 3, stride: 2, pad: 1, ceil: false };
-const stagePool: PoolWindow = { kind: "max", kernel: 2, stride: 2, pad: 0, ceil: true };
 
 /** Every slot, `largest` only where it is another network than the widest numbered width. */
 export function slotsOf(net: Pick<Supernet, "widths" | "largestIsNumbered">): Slot[] {
@@ -88,17 +87,10 @@ export function build(spec: ModelSpec, precision: Precision = "fp32"): Supernet 
   let fullIn = fullWidth(spec.stem);
   let gateIndex = 0;
   spec.stages.forEach((stage, i) => {
-    if (stage.pool) {
-      steps.push({
-        name: `blocks.${i}.pool`,
-        gate: null,
-        run: (exec, walk) => (walk.x = exec.pool(walk.x, stagePool)),
-      });
-    }
     for (let j = 0; j < stage.repeat; j++) {
       const shape: BlockShape = {
         kernel: stage.kernel,
-        stride: j === 0 && !stage.pool ? stage.stride : 1,
+        stride: j === 0 ? stage.stride : 1,
         cin,
         cout: stage.widths,
         full: { cin: fullIn, cout: fullWidth(stage) },

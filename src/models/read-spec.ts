@@ -36,7 +36,6 @@ const stage = object({
   repeat: upTo(MOST.blocks),
   kernel: oneOf(1, 3, 5),
   stride: oneOf(1, 2),
-  pool: optional(boolean),
   widths,
   gates: optional(
     such(list(whole(0)), "ascending positions", (gates) => gates.every((gate, i) => i === 0 || gate > gates[i - 1]!)),

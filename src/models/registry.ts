@@ -3,7 +3,6 @@ import { UsageError } from "../errors.js";
 import { type ModelSpec, steps } from "./spec.js";
 
 const bottleneck = { block: "bottleneck", kernel: 3 } as const;
-const plain = { block: "conv", kernel: 3 } as const;
 
 /** The paper's widths of a ResNet: a quarter, a half, three quarters, all. */
 const quarters = (channels: number) => [1, 2, 3, 4].map((k) => (channels * k) / 4);
@@ -70,28 +69,6 @@ const registry: Record<string, ModelSpec> = {
     attention: 0.5,
     residual: true,
     actAfterSum: true,
-    classes: 10,
-    candidates: null,
-    gate: { hidden: 32, bias: true, act: "sigmoid" },
-  },
-
-  // CIFAR and the like, by plain 3×3 convolutions. In the same training time they learn far more of small images than blocks of
-  // depthwise and pointwise convolutions, whose norms and sums a processor waits for; and as they multiply twice as fast, twice the
-  // MAdds take no longer. Widths are multiples of 16, the filters of a vector.
-  ds_vgg_32: {
-    description: "small DS-VGG, 32×32 colour, 6 widths",
-    input: { height: 32, width: 32, channels: 3 },
-    stem: { kernel: 3, stride: 1, widths: [24] },
-    stages: [
-      { ...plain, repeat: 1, stride: 2, pool: true, widths: [32] }, // 32 → 16
-      { ...plain, repeat: 1, stride: 1, widths: [24, 32, 40, 56, 72, 96], gates: [0] },
-      { ...plain, repeat: 2, stride: 2, pool: true, widths: [48, 64, 80, 104, 136, 176] }, // → 8
-      { ...plain, repeat: 2, stride: 2, pool: true, widths: [64, 96, 128, 160, 208, 256] }, // → 4
-    ],
-    act: "swish",
-    norm: "bn",
-    attention: 0,
-    residual: false,
     classes: 10,
     candidates: null,
     gate: { hidden: 32, bias: true, act: "sigmoid" },

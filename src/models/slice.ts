@@ -85,7 +85,7 @@ export function narrowSpec({ gate: _, ...spec }: ModelSpec, route: Route): Model
       const row: StageSpec = { ...narrowRow(shape, at), repeat: 1, ...(squeeze !== null && { squeeze }) };
       const last = rows.at(-1);
       if (last?.widths[0] === row.widths[0] && last?.squeeze === row.squeeze) last!.repeat++;
-      else rows.push(j === 0 ? row : { ...row, stride: 1, pool: false });
+      else rows.push(j === 0 ? row : { ...row, stride: 1 });
     }
     return rows;
   });

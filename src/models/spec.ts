@@ -22,8 +22,6 @@ export interface StageSpec {
   kernel: 1 | 3 | 5;
   /** Of the first block. */
   stride: 1 | 2;
-  /** The image is halved by a 2×2 maximum pool in front of the first block, and not by that block: of a `stride` of 2. */
-  pool?: boolean;
   /** Output channels, narrowest first. From the first gate on, all stages have as many entries as there are widths. */
   widths: number[];
   /** Blocks that hold a gate, by position in the stage. */
@@ -52,7 +50,7 @@ export interface ModelSpec {
   norm: NormKind;
   /**
    * Attention's share of the widest input; 0: none, so that a gate reads the pooled activation itself. Bottleneck blocks have it
-   * only with `squeeze`, of that; conv blocks never.
+   * only with `squeeze`, of that.
    */
   attention: number;
   /** Sums around blocks; `identity`: only around those that change neither size nor width. Bottleneck blocks always have them. */
@@ -119,15 +117,10 @@ export function checkSpec(spec: ModelSpec): void {
       if (!Number.isInteger(gate) || gate < 0 || gate >= stage.repeat) {
         throw new UsageError(`stage ${i}: expected gates in blocks 0..${stage.repeat - 1}, got ${gate}`);
       }
-      const readsOneWidth = stage.block !== "conv" && (spec.attention > 0 || stage.squeeze !== undefined);
-      if (!readsOneWidth && inputWidths(spec, i, gate).length > 1) {
-        throw new UsageError(
-          `stage ${i}: where several widths come in, a gate needs a block with attention to read them alike`,
-        );
+      if (stage.block === "conv") throw new UsageError(`stage ${i}: a conv block cannot hold a gate`);
+      if (spec.attention === 0 && stage.squeeze === undefined && inputWidths(spec, i, gate).length > 1) {
+        throw new UsageError(`stage ${i}: where several widths come in, a gate needs attention > 0 to read them alike`);
       }
-    }
-    if (stage.pool && stage.stride !== 2) {
-      throw new UsageError(`stage ${i}: expected pool only with a stride of 2, got ${stage.stride}`);
     }
     if (stage.kernel === 1 && (stage.block === "separable" || stage.block === "inverted")) {
       throw new UsageError(`stage ${i}: expected a kernel of 3 or 5, which a depthwise convolution has, got 1`);
@@ -182,11 +175,11 @@ function checkStreams(spec: ModelSpec, n: number): void {
   /** Slots and stream widths that may come in. */
   let streams = [{ slot: 0, channels: channelsAt(spec.stem.widths, 0) }];
   spec.stages.forEach((stage, i) => {
-    const { block, widths, repeat, stride, pool, gates = [] } = stage;
+    const { block, widths, repeat, stride, gates = [] } = stage;
     for (let j = 0; j < repeat; j++) {
       const where = `stage ${i}, block ${j}`;
       const same = fullWidth(before) === fullWidth(stage);
-      const halves = j === 0 && stride === 2 && !pool;
+      const halves = j === 0 && stride === 2;
       const projects = halves && (block === "bottleneck" || spec.residual === "identity");
       const adds = spec.residual !== false && block !== "conv" && same && !projects;
       if (block !== "bottleneck" && block !== "conv") {

@@ -254,22 +254,16 @@ export function invertedBlock(declare: Declare, name: string, shape: BlockShape)
   );
 }
 
-/** Gate | convolution, norm, act: what ends MobileNetV2, or all of a plain network. A gate reads the pooled input. */
+/** Convolution, norm, act: what ends MobileNetV2. */
 export function convBlock(declare: Declare, name: string, shape: BlockShape): Step[] {
-  const { cin, cout, kernel, stride, norm, act } = shape;
+  const { cin, cout, kernel, stride, norm, act, upstream } = shape;
   const conv = declareConv(declare, `${name}.conv`, cin, cout, { kernel, stride });
-  const bn1 = declareNorm(declare, `${name}.bn1`, cout, norm, behindGate(shape));
-  return gatedSteps(
-    declare,
-    name,
-    shape,
-    null,
-    cin,
-    () => {},
-    (exec, walk) => {
+  const bn1 = declareNorm(declare, `${name}.bn1`, cout, norm, upstream);
+  return [
+    step(name, (exec, walk) => {
       walk.x = exec.conv(walk.x, conv, bn1, act, walk.at);
-    },
-  );
+    }),
+  ];
 }
 
 /** Inner channels of a bottleneck block are its output's divided by this. */

@@ -67,12 +67,12 @@ export const smallSpecs: readonly ModelSpec[] = [
   },
   {
     ...base,
-    description: "group norm whose last group is smaller, ReLU, residual, a max pool before a sum",
+    description: "group norm whose last group is smaller, ReLU, residual",
     input: { height: 9, width: 9, channels: 3 },
     stem: { kernel: 3, stride: 1, widths: [6, 10] },
     stages: [
       { block: "separable", repeat: 2, kernel: 3, stride: 1, widths: [12, 21, 36], gates: [0] },
-      { block: "separable", repeat: 1, kernel: 3, stride: 2, pool: true, widths: [20, 28, 44] },
+      { block: "separable", repeat: 1, kernel: 3, stride: 2, widths: [20, 28, 44] },
     ],
     norm: "gn",
     act: "relu",
@@ -155,19 +155,6 @@ export const smallSpecs: readonly ModelSpec[] = [
     ],
     act: "relu",
     residual: "identity",
-  },
-  {
-    ...base,
-    description: "convolutions and max pools, the gate in one of them",
-    input: { height: 13, width: 12, channels: 3 },
-    stem: { kernel: 3, stride: 1, widths: [6] },
-    stages: [
-      { block: "conv", repeat: 1, kernel: 3, stride: 2, widths: [10] },
-      { block: "conv", repeat: 2, kernel: 3, stride: 2, pool: true, widths: [8, 12, 20], gates: [0] },
-      { block: "conv", repeat: 2, kernel: 5, stride: 2, pool: true, widths: [12, 20, 28] },
-    ],
-    attention: 0,
-    gate: { hidden: 6, bias: true },
   },
   {
     ...base,
