@@ -38,14 +38,58 @@ const paperLosses = (method: TrainConfig["gate"]["method"], sgs: TrainConfig["ga
 });
 
 export const ABLATIONS: readonly Ablation[] = [
+  stage1("targets", "Targets of the narrow widths", {
+    "in-place ensemble bootstrapping": { bootstrap: "ensemble" },
+    "in-place bootstrapping": { bootstrap: "inplace" },
+    "in-place distillation": { bootstrap: "distill" },
+    "none: labels": { bootstrap: "none" },
+  }),
+  stage1("norm", "Norm", { "batch norm per width": { norm: "bn" }, "group norm": { norm: "gn" } }),
+  stage1("attention", "Attention head", { on: { attention: "on" }, off: { attention: "off" } }),
+  {
+    ...stage1("place", "Place of the gate", {
+      "the model's own, stage 2": { "gate.stage": "none" },
+      "stage 1": { "gate.stage": "1" },
+    }),
+    judged: "dynamic - envelope",
+  },
+  stage2("learns", "What the gate learns; gate sparsification (SGS)", {
+    "each width's probability of the true class": { "gate.method": "probability" },
+    "the paper's losses, exact expectation, no SGS": paperLosses("expectation", "none"),
+    "exact expectation, Try Best": paperLosses("expectation", "try_best"),
+    "exact expectation, Give Up": paperLosses("expectation", "give_up"),
+    "straight-through Gumbel, no SGS": paperLosses("gumbel", "none"),
+    "straight-through Gumbel, Try Best": paperLosses("gumbel", "try_best"),
+  }),
+  stage2("candidates", "Candidates", {
+    "all widths": { "gate.candidates": "none" },
+    "four slimmest": { "gate.candidates": "0,1,2,3", "gate.target_madds": String(SPENT) },
+  }),
+  stage2("head", "The gate itself", {
+    "one hidden layer": { "gate.hidden": "32" },
+    "linear, as in the paper": { "gate.hidden": "0" },
+  }),
+  stage2("images", "Images that teach the gate", {
+    "held out": { "gate.images": "held_out" },
+    "held out and fitted": { "gate.images": "all" },
+  }),
   stage2("routing", "What chooses the width", {
     "the gate": { "gate.routing": "gate" },
-    cascade: { "gate.routing": "cascade" },
-    gumbel: paperLosses("gumbel", "none"),
+    "a cascade, by the slimmest width's confidence": { "gate.routing": "cascade" },
   }),
-  stage1("gates", "Gates", { "two, gumbel": { model: "ds_mbnet_32_two", ...paperLosses("gumbel", "none") } }),
-  stage1("minded", "A supernet trained with routing in mind", {
-    "0.7": { hard_weight: "0.7", "gate.routing": "cascade" },
+  stage2("stage2", "Stage II as a whole", {
+    "the recipe's": {},
+    "the paper's": {
+      "gate.method": "gumbel",
+      "gate.weight_decay": "0",
+      "gate.sgs": "try_best",
+      "gate.candidates": "0,1,2,3",
+      "gate.hidden": "0",
+      "gate.task_weight": "1",
+      "gate.cost_weight": "0.5",
+      "gate.sgs_weight": "1",
+      "gate.target_madds": "none",
+    },
   }),
 ];
 

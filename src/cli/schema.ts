@@ -125,7 +125,6 @@ export const schema = v.strictObject({
   model_ema_decay: lessThanOne("decay of the weights' moving average"),
   bootstrap: choice("targets of the narrow widths; none: labels", ["ensemble", "inplace", "distill", "none"]),
   random_widths: whole("random widths a step, beside largest and smallest", 0),
-  hard_weight: share("share of an image's weight at wider widths that goes by the slimmest's doubt"),
   norm: choice("batch norm per width, or group norm", ["bn", "gn"]),
   attention: choice("attention in the blocks; off: the gate reads the pooled activation", ["on", "off"]),
   recalibration_batches: whole("batches each width's norm statistics are averaged over", 1),

@@ -74,28 +74,6 @@ const registry: Record<string, ModelSpec> = {
     gate: { hidden: 32, bias: true, act: "sigmoid" },
   },
 
-  // ds_mbnet_32 with a second gate, where the image is halved again.
-  ds_mbnet_32_two: {
-    description: "ds_mbnet_32 with a second gate",
-    input: { height: 32, width: 32, channels: 3 },
-    stem: { kernel: 3, stride: 1, widths: [16] },
-    stages: [
-      { block: "separable", repeat: 1, kernel: 3, stride: 1, widths: [24] },
-      { block: "separable", repeat: 1, kernel: 3, stride: 2, widths: [40] }, // 32 → 16
-      { block: "separable", repeat: 3, kernel: 3, stride: 1, widths: steps(32, 112, 16), gates: [0] },
-      { block: "separable", repeat: 4, kernel: 3, stride: 2, widths: steps(56, 256, 40), gates: [0] }, // → 8
-      { block: "separable", repeat: 2, kernel: 3, stride: 2, widths: steps(88, 448, 72) }, // → 4
-    ],
-    act: "swish",
-    norm: "bn",
-    attention: 0.5,
-    residual: true,
-    actAfterSum: true,
-    classes: 10,
-    candidates: null,
-    gate: { hidden: 32, bias: true, act: "sigmoid" },
-  },
-
   // The paper's supernet on ResNet-50, for which no code was published. Known of it: widths of a quarter to all, a first
   // convolution of 64 channels in the blocks with a gate, and 4^7 routes, so seven gates. Where they are is our choice: in the block
   // that starts each stage, whose output has a width of its own, and halfway through the longer stages. Without gates it is ResNet-50

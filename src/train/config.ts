@@ -109,11 +109,6 @@ export interface TrainConfig {
   bootstrap: "ensemble" | "inplace" | "distill" | "none";
   /** Random widths a step, beside largest and smallest. */
   random_widths: number;
-  /**
-   * Share of an image's weight at all passes but the slimmest that goes by the slimmest width's doubt (the teacher's): wider widths learn above all
-   * what a cascade hands on to them. 0: every image counts alike.
-   */
-  hard_weight: number;
   norm: "bn" | "gn";
   /** `on`: attention as the model's table has it; `off`: none, so that the gate reads the pooled activation. */
   attention: "on" | "off";

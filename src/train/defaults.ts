@@ -71,7 +71,6 @@ export function defaultConfig(model: string): TrainConfig {
     model_ema_decay: 0.997,
     bootstrap: "none", // labels won wherever they were compared: docs/RESULTS.md
     random_widths: 2,
-    hard_weight: 0,
     norm: "bn",
     attention: "on",
     recalibration_batches: 100,

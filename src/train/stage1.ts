@@ -17,7 +17,7 @@ import type { Learner } from "./learner.js";
 
 export type Stage1Config = Pick<
   TrainConfig,
-  "seed" | "smoothing" | "drop" | "bootstrap" | "random_widths" | "model_ema_decay" | "hard_weight"
+  "seed" | "smoothing" | "drop" | "bootstrap" | "random_widths" | "model_ema_decay"
 >;
 
 export interface Pass {
@@ -55,8 +55,7 @@ export class Stage1 {
     const top = topSlot(net);
     const numbered = Array.from({ length: net.widths }, (_, k) => k);
     const slots: Slot[] = config.bootstrap === "ensemble" ? [top, ...numbered] : [top];
-    const taught = config.bootstrap === "inplace" || config.bootstrap === "ensemble" || config.hard_weight > 0;
-    if (config.hard_weight > 0 && !slots.includes(0)) slots.push(0);
+    const taught = config.bootstrap === "inplace" || config.bootstrap === "ensemble";
     this.#teacher = taught ? new Plan(backend, net, teacher, { batch, slots, dynamic: false }) : null;
   }
 
@@ -101,7 +100,6 @@ export class Stage1 {
     this.#learner.zeroGrads();
     return backend.arena.scope(() => {
       const targets = this.#targets(images, labels, draws);
-      this.#weights = this.#config.hard_weight > 0 && passes.length > 1 ? this.#hardness(images) : null;
       const losses = new Map<Pass, number>();
       // Passes that begin at one slot share everything before the first gate: run it once, forward and backward.
       for (const start of new Set(passes.map((pass) => startOf(pass.route)))) {
@@ -141,7 +139,6 @@ export class Stage1 {
         const exec = new TrainExec(tape, weights, { momentum: () => NORM_MOMENTUM, route: pass.route, dropout });
         const logits = walkOn(tail, exec, { ...walk }).x;
         losses.set(pass, crossEntropy(tape, logits, targets(pass)));
-        if (pass.name !== "smallest" && this.#weights !== null) this.#weigh(logits, this.#weights);
         if (pass.name === "largest" && this.#config.bootstrap === "distill") this.#rememberOnline(logits);
         tape.backward();
       });
@@ -172,31 +169,6 @@ export class Stage1 {
 
   #rememberOnline(logits: Tensor): void {
     this.#softmax(logits.at, this.#online, logits.n);
-  }
-
-  /** Weight of each image at all passes but the slimmest, mean 1: a share of it goes by the doubt of the teacher's slimmest width. */
-  #hardness(images: Tensor): Float64Array {
-    const { backend, net } = this.#learner;
-    const { classes } = net.spec;
-    const share = this.#config.hard_weight;
-    const probs = backend.arena.alloc(images.n * classes * 4);
-    this.#teach(images, 0, probs);
-    const doubt = Float64Array.from({ length: images.n }, (_, i) => {
-      const at = probs / 4 + i * classes;
-      return 1 - backend.f32.subarray(at, at + classes).reduce((a, b) => Math.max(a, b), 0);
-    });
-    const mean = doubt.reduce((a, b) => a + b, 0) / doubt.length;
-    return mean > 0 ? doubt.map((d) => 1 - share + (share * d) / mean) : doubt.fill(1);
-  }
-
-  #weights: Float64Array | null = null;
-
-  /** Multiplies each image's gradient. */
-  #weigh(logits: Tensor, weights: Float64Array): void {
-    if (logits.grad === null) return;
-    const { f32 } = this.#learner.backend;
-    const at = logits.grad.at / 4;
-    for (let i = 0; i < logits.size; i++) f32[at + i] = f32[at + i]! * weights[Math.floor(i / logits.c)]!;
   }
 
   /** The teacher's probabilities on a route. */

@@ -169,14 +169,7 @@ function trainStep(backend: Backend, student: ReadonlyMap<string, StoredTensor>)
   const input = new Input(backend, net, setup.batch);
   const pixels = toNHWC(images(setup.image_seed, setup.batch, 3, setup.image_size));
   const batch = input.write(pixels, Int32Array.from(setup.labels));
-  const config = {
-    seed: 0,
-    smoothing: setup.smoothing,
-    drop: 0,
-    bootstrap: "ensemble",
-    random_widths: 2,
-    hard_weight: 0,
-  } as const;
+  const config = { seed: 0, smoothing: setup.smoothing, drop: 0, bootstrap: "ensemble", random_widths: 2 } as const;
   const stage1 = new Stage1(learner, { ...config, model_ema_decay: 0 }, setup.batch);
   const losses = stage1.backward(batch, input.labels, 0, {
     passes: [

@@ -31,15 +31,7 @@ function checkStage1(on: Backend, spec: ModelSpec, seed: number): void {
   const labels = Int32Array.from({ length: N }, (_, i) => i % spec.classes);
   const images = input.write(randomImages(spec, N, seed), labels);
   // Labels for every pass: what a teacher says would not move with the weights.
-  const config = {
-    seed,
-    smoothing: 0.1,
-    drop: 0.2,
-    bootstrap: "none",
-    random_widths: 2,
-    hard_weight: 0,
-    model_ema_decay: 0,
-  } as const;
+  const config = { seed, smoothing: 0.1, drop: 0.2, bootstrap: "none", random_widths: 2, model_ema_decay: 0 } as const;
   const stage1 = new Stage1(learner, config, N);
   const draws = stage1.draws(0, N);
   const loss = () => {

@@ -85,14 +85,7 @@ class Run {
     this.n = input.shape[0]!;
     this.input = new Input(backend, this.net, this.n);
     this.images = this.input.write(toNHWC(input), Int32Array.from(this.values.get("labels")!.data));
-    const config = {
-      seed: 0,
-      smoothing: setup.smoothing,
-      drop: 0,
-      bootstrap: "ensemble",
-      random_widths: 2,
-      hard_weight: 0,
-    } as const;
+    const config = { seed: 0, smoothing: setup.smoothing, drop: 0, bootstrap: "ensemble", random_widths: 2 } as const;
     this.stage1 = new Stage1(this.learner, { ...config, model_ema_decay: setup.ema_decay }, this.n);
   }
 

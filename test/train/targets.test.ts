@@ -84,14 +84,7 @@ for (const { name, backend } of all) {
     } as const;
     for (const [bootstrap, targetsOf] of Object.entries(modes)) {
       it(`${bootstrap}`, () => {
-        const config = {
-          seed: 0,
-          smoothing: SMOOTHING,
-          drop: 0,
-          random_widths: 2,
-          hard_weight: 0,
-          model_ema_decay: 0.9,
-        };
+        const config = { seed: 0, smoothing: SMOOTHING, drop: 0, random_widths: 2, model_ema_decay: 0.9 };
         const stage1 = new Stage1(learner, { ...config, bootstrap: bootstrap as keyof typeof modes }, N);
         const draws = stage1.draws(0, N);
         const got = stage1.backward(images, input.labels, 0, draws);
