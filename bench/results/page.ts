@@ -4,8 +4,10 @@ import { join } from "node:path";
 import { formatSeconds } from "../../src/cli/units.js";
 import type { TrainConfig } from "../../src/train/config.js";
 import { ABLATIONS, type Ablation, BASE, runOf, SUPERNET } from "./ablations.js";
+import { aimsTable } from "./aims.js";
+import { decided, interval, markdown, percent, spread } from "./cells.js";
 import { ablationPlot, resultPlot } from "./plots.js";
-import { type Figure, type Images, type Record, readRecord } from "./record.js";
+import { type Images, type Record, readRecord } from "./record.js";
 import { type OverSeeds, overSeeds } from "./seeds.js";
 
 const ABLATION_FOLDER = "ablations";
@@ -19,17 +21,20 @@ export function renderResults(results: string, recipe: TrainConfig): Map<string,
         .map(({ name }) => name)
         .sort()
     : [];
+  const trainings = folders.filter((name) => name !== ABLATION_FOLDER);
   const parts = [
     "# Results\n",
     "Made by `npm run results` from the tables in `results/`: change those, or the notes beside them, not this page.\n",
   ];
-  parts.push(...notes(results));
-  for (const name of folders) {
+  const add = (name: string, section: (record: Record) => string[]) => {
     const record = readRecord(join(results, name));
-    const section =
-      name === ABLATION_FOLDER ? ablationSection(record, recipe, files) : resultSection(name, record, files);
-    parts.push(...section, ...notes(join(results, name)), runsTable(record));
-  }
+    parts.push(...section(record), ...notes(join(results, name)), runsTable(record));
+  };
+  if (trainings.length > 0)
+    parts.push(aimsTable(new Map(trainings.map((name) => [name, readRecord(join(results, name))]))));
+  parts.push(...notes(results));
+  for (const name of trainings) add(name, (record) => resultSection(name, record, files));
+  if (folders.includes(ABLATION_FOLDER)) add(ABLATION_FOLDER, (record) => ablationSection(record, recipe, files));
   files.set("RESULTS.md", `${parts.join("\n").trimEnd()}\n`);
   return files;
 }
@@ -80,7 +85,7 @@ function resultSection(name: string, { figures }: Record, files: Map<string, str
     ...(madds == null || time == null
       ? []
       : [
-          `One image at a time, in the data's order, native, one thread: ${ms("ms dynamic")} dynamic, ${ms("ms widest")} at the widest. That saves ${percent(time)} % of the time and ${percent(madds)} % of the MAdds: ${((100 * time) / madds).toFixed(0)} % of the saving arrives.`,
+          `One image at a time, in the data's order, native, one thread: ${ms("ms dynamic")} dynamic, ${ms("ms widest")} at the widest. That saves ${percent(time)} % of the time and ${percent(madds)} % of the MAdds: ${((100 * time) / madds).toFixed(1)} % of the saving arrives.`,
         ]),
   ];
   return [
@@ -200,45 +205,10 @@ function mean(list: readonly number[]): number | null {
   return list.length === 0 ? null : list.reduce((a, b) => a + b, 0) / list.length;
 }
 
-// ---- words and cells
-
-function percent(share: number | null | undefined): string {
-  return share == null ? "" : (100 * share).toFixed(2);
-}
-
-function points(share: number): string {
-  return `${share < 0 ? "-" : "+"}${Math.abs(100 * share).toFixed(2)}`;
-}
-
-function interval(figure: Figure | undefined): string {
-  if (figure?.value == null) return "";
-  const { value, low, high } = figure;
-  return low === null || high === null ? points(value) : `${points(value)} [${points(low)}, ${points(high)}]`;
-}
-
-function spread(x: OverSeeds | null, factor = 100, digits = 2): string {
-  if (x === null) return "";
-  const shown = (factor * x.mean).toFixed(digits);
-  return x.seeds === 1 ? shown : `${shown} ± ${(factor * x.deviation).toFixed(digits)}`;
-}
-
-function decided(x: OverSeeds | null): string {
-  if (x === null) return "";
-  if (x.seeds === 1) return `${points(x.mean)} (one seed)`;
-  const text = `${points(x.mean)} ± ${(100 * x.half).toFixed(2)}`;
-  return Math.abs(x.mean) > x.half ? `**${text}**` : text;
-}
-
 function runsTable({ runs }: Record): string {
   const rows = runs.map((r) => [
     ...[r.run, String(r.seed), formatSeconds(r.seconds), `\`${r.commit}\``, r.kernels, `\`${r.command}\``],
   ]);
-  const table = markdown(["run", "seed", "time", "commit", "kernels", "command"], rows);
-  return `<details><summary>Runs: seed, time, commit, command</summary>\n\n${table}\n</details>\n`;
-}
-
-function markdown(header: string[], rows: string[][]): string {
-  const line = (cells: string[]) => `| ${cells.join(" | ")} |`;
-  const rule = header.map((_, i) => (i === 0 ? "---" : "---:"));
-  return `${[header, rule, ...rows].map(line).join("\n")}\n`;
+  const table = markdown(["run", "seed", "time", "recorded by", "kernels", "command"], rows);
+  return `<details><summary>Runs: seed, time, the commit that recorded them, command</summary>\n\n${table}\n</details>\n`;
 }

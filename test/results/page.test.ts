@@ -45,7 +45,7 @@ describe("docs/RESULTS.md", () => {
     );
   });
 
-  it("has a training's table, facts, plot, runs and notes", async () => {
+  it("has the aims, a training's table, facts, plot, runs and notes", async () => {
     const results = join(scratch, "main");
     await addToRecord(join(results, "tiny"), run("width 1 alone"), [
       figure("width 0", 0.91, { run: "width 1 alone", madds: 4e6 }),
@@ -71,6 +71,14 @@ describe("docs/RESULTS.md", () => {
     const files = renderResults(results, recipe);
     const page = files.get("RESULTS.md")!;
     for (const line of [
+      "| aim | tiny |",
+      "| widest: top-1 % | not measured |",
+      "| dynamic: at most a third of the widest's MAdds | 50.0 %: **missed** |",
+      "| dynamic: at least 60 % of the gap between envelope and widest | 71 %: met |",
+      "| dynamic minus envelope: above 0, paired 95 % interval too | +5.00 [+1.00, +9.00]: met |",
+      "| dynamic minus widest: at least -0.3 points | -2.00 [-5.00, +1.00]: **missed** |",
+      "| slimmest, middle, widest minus the same trained alone: at least -1.0 point each | not measured |",
+      "| saving in time: at least 90 % of the saving in MAdds | 90.0 %: met |",
       "| width 0 | 1.000 | 25.0 | 80.00 |  |  |",
       "| width 1, the widest | 4.000 | 100.0 | 90.00 | 91.00 | -1.00 [-3.00, +1.00] |",
       "| **dynamic** | 2.000 | 50.0 | **88.00** |  |  |",
@@ -85,7 +93,7 @@ describe("docs/RESULTS.md", () => {
       page,
       /on easy against hard: 0\.600 and n\/a on images .* n\/a and n\/a on those held out, .* 0\.700 and 0\.900 on/,
     );
-    assert.match(page, /saves 45\.00 % of the time and 50\.00 % of the MAdds: 90 % of the saving arrives/);
+    assert.match(page, /saves 45\.00 % of the time and 50\.00 % of the MAdds: 90\.0 % of the saving arrives/);
     assert.match(files.get("results/tiny.svg")!, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" .*data-points="3"/);
   });
 
