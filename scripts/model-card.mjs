@@ -5,8 +5,9 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { evenly } from "../dist/src/cli/table.js";
 import { formatBytes, formatMadds } from "../dist/src/cli/units.js";
-import { maddsDigits, rowName, sentences, widestMadds } from "../dist/src/evaluate/table.js";
+import { HONEST_COLUMNS, honestCells, sentences, widestMadds } from "../dist/src/evaluate/table.js";
 import { decodeModel, routingOf } from "../dist/src/io/model-file.js";
 import { shippedModels } from "../dist/src/io/model-file-node.js";
 
@@ -109,16 +110,8 @@ function markdown(titles, rows) {
 }
 
 function honestTable(results) {
-  const titles = [["what"], ["MAdds (M)", "right"], ["% of widest", "right"], ["top-1 %", "right"], ["note"]];
-  const [digits, widest] = [maddsDigits(results), widestMadds(results)];
-  const rows = results.rows.map((row) => [
-    rowName(row),
-    ...(row.madds === null
-      ? ["n/a", "n/a", "n/a"]
-      : [(row.madds / 1e6).toFixed(digits), percent(row.madds / widest, 1), percent(row.accuracy, 2)]),
-    row.note,
-  ]);
-  return markdown(titles, rows);
+  const titles = HONEST_COLUMNS.map((title, i) => [title, i > 0 && i < HONEST_COLUMNS.length - 1 ? "right" : "left"]);
+  return markdown(titles, honestCells(results));
 }
 
 function budgetTable(points, widest) {
@@ -127,11 +120,7 @@ function budgetTable(points, widest) {
     ["% of widest", "right"],
     ["top-1 %", "right"],
   ];
-  const count = Math.min(BUDGETS, points.length);
-  const shown = Array.from(
-    { length: count },
-    (_, i) => points[Math.round((i * (points.length - 1)) / (count - 1 || 1))],
-  );
+  const shown = evenly(points, BUDGETS);
   const rows = shown.map(({ madds, accuracy }) => [
     formatMadds(madds),
     percent(madds / widest, 1),

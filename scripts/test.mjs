@@ -44,6 +44,10 @@ async function tests() {
   const files = filesBelow("dist/test", ".test.js").filter(
     (file) => chosen.length === 0 || chosen.some((part) => file.includes(part)),
   );
+  if (files.length === 0) {
+    failed("tests", `no file below dist/test has ${chosen.join(" or ")} in its name`);
+    return;
+  }
   const path = []; // names of the suites around the test that was last begun
   const events = run({ files: files.map((file) => `${root}${file}`), concurrency: 2, timeout: 300_000 });
   const title = ({ file, name, nesting }) =>

@@ -1,10 +1,9 @@
 /** What the ablations compare: settings of a recipe, and the runs that this takes. */
-import { leaves } from "../../src/cli/schema.js";
+import { leaves, settingAt, typed } from "../../src/cli/schema.js";
 import { madds } from "../../src/cost/madds.js";
 import { build } from "../../src/models/build.js";
 import { modelSpec } from "../../src/models/registry.js";
 import type { TrainConfig } from "../../src/train/config.js";
-import { settingAt } from "./record.js";
 
 export interface Ablation {
   /** Begins the names of its runs. */
@@ -133,7 +132,6 @@ export function plannedRuns(recipe: TrainConfig): PlannedRun[] {
 
 /** A setting as one would type it. */
 function typedAt(config: TrainConfig, path: string): string {
-  const value = settingAt(config, path);
   if (!leaves.has(path)) throw new Error(`${path} is no setting`);
-  return value === null ? "none" : String(value);
+  return typed(settingAt(config, path));
 }

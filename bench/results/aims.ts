@@ -32,7 +32,7 @@ const AIMS: readonly [name: string, judge: (at: At, record: string) => Judged][]
     "dynamic: at least 60 % of the gap between envelope and widest",
     (at) => {
       const value = at("gap recovered")?.value;
-      return value == null ? null : { shown: `${(100 * value).toFixed(0)} %`, met: value >= 0.6 };
+      return value == null ? null : { shown: `${(100 * value).toFixed(1)} %`, met: value >= 0.6 };
     },
   ],
   [
@@ -52,10 +52,10 @@ const AIMS: readonly [name: string, judge: (at: At, record: string) => Judged][]
   [
     "slimmest, middle, widest minus the same trained alone: at least -1.0 point each",
     (at) => {
-      const minus = widths(at)
-        .map(({ what }) => at(`${what} - alone`)?.value)
-        .filter((value) => value != null);
-      return minus.length < 3
+      const numbered = widths(at);
+      const three = [0, Math.floor((numbered.length - 1) / 2), numbered.length - 1];
+      const minus = three.map((k) => at(`width ${k} - alone`)?.value).filter((value) => value != null);
+      return minus.length < three.length
         ? null
         : { shown: minus.map(points).join(", "), met: minus.every((value) => value >= -0.01) };
     },

@@ -80,7 +80,7 @@ function resultSection(name: string, { figures }: Record, files: Map<string, str
       ? "The envelope is not below the widest: there is no gap to recover."
       : value("gap recovered")! < 0
         ? "It lies below the envelope: nothing of the gap to the widest is recovered."
-        : `Of the gap between envelope and widest it recovers ${(100 * value("gap recovered")!).toFixed(0)} %.`,
+        : `Of the gap between envelope and widest it recovers ${(100 * value("gap recovered")!).toFixed(1)} %.`,
     `AUC of the gate, and of the slimmest width's confidence, on easy against hard: ${auc("training")} on images the supernet was trained on, ${auc("held-out")} on those held out, which taught the gate, ${auc("validation")} on validation images.`,
     ...(madds == null || time == null
       ? []
@@ -109,7 +109,7 @@ function ablationSection(record: Record, recipe: TrainConfig, files: Map<string,
     );
   const parts = [
     "## Ablations\n",
-    `Each variant differs from the recipe in what its name says. Mean ± standard deviation over seeds, of validation images where nothing else is said. *Unused*: training images that neither stage saw; defaults are chosen by these alone. Differences are in points. *Minus the recipe*: the mean over seeds of the difference from the recipe's own run, with its 95 % interval (Student's t); in bold where that excludes 0, else these seeds do not decide it.\n`,
+    `Each variant differs from the recipe in what its name says. Mean ± standard deviation over seeds, of validation images where nothing else is said. *Unused*: training images that neither stage saw; defaults are chosen by these alone. Differences are in points. Time: of both stages on one thread, two runs at once; the recipe's are two runs, which both load the images and measure the result. *Minus the recipe*: the mean over seeds of the difference from the recipe's own run, with its 95 % interval (Student's t); in bold where that excludes 0, else these seeds do not decide it.\n`,
   ];
   const marks: Parameters<typeof ablationPlot>[0] = [];
   for (const ablation of ABLATIONS) {

@@ -35,6 +35,7 @@ import {
   flagsFrom,
   type Images,
   type Run,
+  readRecord,
   settingsHash,
 } from "./record.js";
 
@@ -54,7 +55,16 @@ if (folder === undefined || values.recipe === undefined) {
 }
 const recipe = values.recipe;
 const threads = Number(values.threads);
+const passes = Number(values.passes);
+if (!(Number.isInteger(passes) && passes > 0)) {
+  throw new UsageError(`--passes: expected a whole number above 0, got ${values.passes}`);
+}
 const recordFolder = values.record ?? join("results", basename(folder));
+if (values.alone.length === 0 && readRecord(recordFolder).figures.some(({ what }) => what.endsWith(" - alone"))) {
+  throw new UsageError(
+    `${recordFolder} compares with widths trained alone, and would lose that; give their folders with --alone, or another --record`,
+  );
+}
 
 interface Trained {
   run: Run;
@@ -120,7 +130,7 @@ async function times({ model, config }: Trained): Promise<{ dynamic: number[]; w
       return ms / pixels.length;
     };
     const found = { dynamic: [] as number[], widest: [] as number[], images: pixels.length };
-    for (let i = 0; i <= Number(values.passes); i++) {
+    for (let i = 0; i <= passes; i++) {
       const ms = { dynamic: pass(() => plan.runRouted(1, routing)), widest: pass(() => plan.run(1, widest)) };
       if (i === 0) continue; // warms up
       found.dynamic.push(ms.dynamic);

@@ -8,7 +8,7 @@ import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
-import { leaves } from "../../src/cli/schema.js";
+import { flagOf, leaves, settingAt, typed } from "../../src/cli/schema.js";
 import type { Evaluation } from "../../src/evaluate/evaluate.js";
 import type { Interval } from "../../src/evaluate/interval.js";
 import { rowName } from "../../src/evaluate/table.js";
@@ -139,17 +139,13 @@ export function settingsHash(config: TrainConfig): string {
   return createHash("sha256").update(JSON.stringify(settled)).digest("hex").slice(0, 8);
 }
 
-export function settingAt(config: TrainConfig, path: string): unknown {
-  return path.split(".").reduce<unknown>((node, key) => (node as { [key: string]: unknown })[key], config);
-}
-
 /** `--gate.stage 1` for every setting in which a configuration differs from its recipe's. */
 export function flagsFrom(recipe: TrainConfig, config: TrainConfig): string[] {
   return [...leaves.keys()].flatMap((path) => {
     const value = settingAt(config, path);
     if (JSON.stringify(value) === JSON.stringify(settingAt(recipe, path))) return [];
-    const typed = value === null ? "none" : String(value);
-    return [`--${path.replaceAll("_", "-")}`, typed.startsWith("/") ? relative(process.cwd(), typed) : typed];
+    const text = typed(value);
+    return [flagOf(path), text.startsWith("/") ? relative(process.cwd(), text) : text];
   });
 }
 

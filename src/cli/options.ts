@@ -14,11 +14,11 @@ export function modelHelp(): string {
   return names.length === 0 ? "model file" : `model file, or one that comes with dsnet: ${names.join(", ")}`;
 }
 
-/** Whether a verb that takes both was given a name in the registry, not a model file. UsageError: it is neither. */
-export function isInRegistry(model: string): boolean {
+/** What a verb that takes both was given. UsageError: neither. */
+export function kindOfModel(model: string): "in registry" | "file" {
   const registry = listModels();
-  if (registry.includes(model)) return true;
-  if (existsSync(modelPath(model))) return false;
+  if (registry.includes(model)) return "in registry";
+  if (existsSync(modelPath(model))) return "file";
   const names = [...shippedModels(), ...registry].join(", ");
   throw new UsageError(`expected a model file or one of ${names}; there is no file ${model}`);
 }

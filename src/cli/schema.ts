@@ -240,3 +240,13 @@ export function suggest(path: string): string | undefined {
 export function flagOf(path: string): string {
   return `--${path.replaceAll("_", "-")}`;
 }
+
+/** The setting of a path, `gate.lr`. */
+export function settingAt(config: TrainConfig, path: string): unknown {
+  return path.split(".").reduce<unknown>((node, key) => (node as Record<string, unknown>)[key], config);
+}
+
+/** A setting's value as one would type it. */
+export function typed(value: unknown): string {
+  return value === null ? "none" : String(value);
+}

@@ -55,3 +55,9 @@ export function table(columns: readonly Column[], rows: readonly string[][], hea
   );
   return [heading(lines[0]!), ...lines.slice(1)].join("\n");
 }
+
+/** At most `count` of the rows, evenly spread, the first and the last among them. */
+export function evenly<T>(rows: readonly T[], count: number): T[] {
+  const shown = Math.min(count, rows.length);
+  return Array.from({ length: shown }, (_, i) => rows[Math.round((i * (rows.length - 1)) / (shown - 1 || 1))]!);
+}

@@ -8,13 +8,13 @@ import { Plan } from "../engine/plan.js";
 import type { Supernet } from "../models/build.js";
 import { candidateColumns, routeCosts, runWidths } from "./answers.js";
 import type { CalibrateOptions, Calibration } from "./calibrate.js";
-import { cascadesFrom, withPoint } from "./cascade.js";
+import { cascadesFrom } from "./cascade.js";
 import { rightRows } from "./top1.js";
 
 /** 0 and half powers of 2 to both sides: one gate's share of the cost is small, so λ has to reach far. */
 const LAMBDAS = Array.from({ length: 39 }, (_, i) => Math.sign(i - 19) * 2 ** ((Math.abs(i - 19) - 1) / 2));
 
-/** λ ascending and cost descending: a λ that costs no less than a smaller one is left out. */
+/** λ ascending and cost descending, the λ by which the model chooses among them. */
 export async function calibrateRoutes(
   backend: Backend,
   net: Supernet,
@@ -44,7 +44,13 @@ export async function calibrateRoutes(
     plan.dispose();
   }
   const table = points.map((sum) => ({ ...sum, madds: sum.madds / images, accuracy: sum.accuracy / images }));
-  const point = table.find(({ lambda }) => lambda === own)!;
-  const falling = table.filter((point, i) => table.slice(0, i).every((before) => before.madds > point.madds));
-  return { calibration: withPoint(falling, point), cascades: cascadesFrom(net, columns), images };
+  return { calibration: falling(table, own), cascades: cascadesFrom(net, columns), images };
+}
+
+/** Points of λ ascending, without those that contradict the own one, and then without those that cost no less than one before. */
+export function falling<P extends { lambda: number; madds: number }>(points: readonly P[], own: number): P[] {
+  const { madds } = points.find(({ lambda }) => lambda === own)!;
+  return points
+    .filter((p) => p.lambda === own || (p.lambda < own ? p.madds > madds : p.madds < madds))
+    .filter((point, i, left) => left.slice(0, i).every((before) => before.madds > point.madds));
 }

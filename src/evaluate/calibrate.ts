@@ -106,7 +106,9 @@ export function routingWithin(
 /** The point of the tables that a routing is, for a gate with a λ between two the costlier: what it costs and achieves. */
 export function pointOf({ calibration, cascades }: Tables, routing: Routing): Outcome | undefined {
   return routing.by === "gate"
-    ? (calibration?.findLast(({ lambda }) => lambda <= routing.lambda) ?? calibration?.[0])
+    ? (calibration?.find(({ lambda }) => lambda === routing.lambda) ??
+        calibration?.findLast(({ lambda }) => lambda < routing.lambda) ??
+        calibration?.[0])
     : cascades?.find(({ wider, threshold }) => wider === routing.wider && threshold === routing.threshold);
 }
 

@@ -35,7 +35,7 @@ interface Curve {
  * The less confident, the more a wider width gains: fitted so (isotonic regression), what is gained by going on below a threshold is the
  * concave envelope of what was measured. The slimmest is trusted on one sample at least. O(n log n + n · widths).
  */
-function curvesOf({ widths, confidence, madds }: CascadeOutcomes): { alone: Step; curves: Curve[] } {
+export function curvesOf({ widths, confidence, madds }: CascadeOutcomes): { alone: Step; curves: Curve[] } {
   const slim = widths[0]!;
   const n = slim.correct.length;
   const order = Uint32Array.from(slim.correct, (_, i) => i).sort((a, b) => confidence[a]! - confidence[b]!);
@@ -61,11 +61,7 @@ function curvesOf({ widths, confidence, madds }: CascadeOutcomes): { alone: Step
  * The cascade that is to be the most accurate for a mean cost of at most `budget`, from held-out samples; ties: the cheaper. The height
  * of the envelopes at the budget chooses the width, so that chance chooses neither a width nor a threshold below what may be spent.
  */
-export function chooseCascade(outcomes: CascadeOutcomes, budget: number): Cascade {
-  return chooseFrom(curvesOf(outcomes), budget);
-}
-
-function chooseFrom({ alone, curves }: ReturnType<typeof curvesOf>, budget: number): Cascade {
+export function chooseCascade({ alone, curves }: ReturnType<typeof curvesOf>, budget: number): Cascade {
   let best = { step: alone, accuracy: alone.accuracy, cost: alone.madds };
   for (const { steps, corners } of curves) {
     const { accuracy, madds: cost } = envelopeAt(corners, budget);
@@ -109,7 +105,7 @@ function cascadeTable(outcomes: CascadeOutcomes): CascadePoint[] {
   const [least, most] = [madds[0]!, madds[madds.length - 1]!];
   const points: CascadePoint[] = [];
   for (let i = STEPS; i >= 0; i--) {
-    const point = cascadePoint(outcomes, chooseFrom(curves, least + ((most - least) * i) / STEPS));
+    const point = cascadePoint(outcomes, chooseCascade(curves, least + ((most - least) * i) / STEPS));
     if (points.length === 0 || point.madds < points[points.length - 1]!.madds) points.push(point);
   }
   return points;

@@ -1,20 +1,24 @@
-/** The honest table as text for a terminal: rows, then the facts in sentences. Also as JSON. */
+/** The honest table as text for a terminal: rows, then the facts in sentences; and its cells, for other pages. */
 import type { Evaluation, Row } from "./evaluate.js";
 import type { Interval } from "./interval.js";
 
-export function formatEvaluation(e: Evaluation): string {
+export const HONEST_COLUMNS = ["what", "MAdds (M)", "% of widest", "top-1 %", "note"] as const;
+
+/** A line of cells for every row. */
+export function honestCells(e: Evaluation): string[][] {
   const digits = maddsDigits(e);
   const widest = widestMadds(e);
-  const lines = [
-    ["what", "MAdds (M)", "% of widest", "top-1 %", "note"],
-    ...e.rows.map((row) => [
-      rowName(row),
-      row.madds === null ? "n/a" : (row.madds / 1e6).toFixed(digits),
-      row.madds === null ? "n/a" : ((100 * row.madds) / widest).toFixed(1),
-      row.accuracy === null ? "n/a" : (100 * row.accuracy).toFixed(2),
-      row.note,
-    ]),
-  ];
+  return e.rows.map((row) => [
+    rowName(row),
+    row.madds === null ? "n/a" : (row.madds / 1e6).toFixed(digits),
+    row.madds === null ? "n/a" : ((100 * row.madds) / widest).toFixed(1),
+    row.accuracy === null ? "n/a" : (100 * row.accuracy).toFixed(2),
+    row.note,
+  ]);
+}
+
+export function formatEvaluation(e: Evaluation): string {
+  const lines: (readonly string[])[] = [HONEST_COLUMNS, ...honestCells(e)];
   const sizes = [0, 1, 2, 3].map((column) => Math.max(...lines.map((line) => line[column]!.length)));
   const table = lines.map((line) =>
     line
@@ -26,10 +30,6 @@ export function formatEvaluation(e: Evaluation): string {
       .trimEnd(),
   );
   return `${table.join("\n")}\n\n${sentences(e).join("\n")}\n`;
-}
-
-export function toJson(e: Evaluation): string {
-  return `${JSON.stringify(e, null, 2)}\n`;
 }
 
 /** The findings, most important first. */

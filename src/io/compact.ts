@@ -13,7 +13,8 @@ export function withoutTraining({ training: _, ...file }: ModelFile): ModelFile 
 
 /**
  * The model with the weights of its convolutions and linear layers in fp16, rounded to nearest even. Norms and biases stay as they
- * are: they are few, and a variance may be out of fp16's range. So may a weight: UsageError then, which names its tensor.
+ * are: they are few, and a variance may be out of fp16's range. So may a weight: UsageError then, which names its tensor. Results, which
+ * were measured with the weights as they were, go.
  */
 export function withHalfWeights(file: ModelFile): ModelFile {
   const tensors = new Map(file.tensors);
@@ -31,5 +32,6 @@ export function withHalfWeights(file: ModelFile): ModelFile {
     }
     tensors.set(name, half);
   }
-  return { ...file, tensors };
+  const { results: _, ...rest } = file;
+  return { ...rest, tensors };
 }

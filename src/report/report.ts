@@ -5,7 +5,7 @@
 import { UsageError } from "../errors.js";
 import type { Benchmark } from "../evaluate/benchmark.js";
 import type { Evaluation, RowKind } from "../evaluate/evaluate.js";
-import { maddsDigits, rowName, sentences, widestMadds } from "../evaluate/table.js";
+import { HONEST_COLUMNS, honestCells, rowName, sentences } from "../evaluate/table.js";
 import { hue, widthColour, widthInk } from "./colours.js";
 import { absent, dataTable, definitions, figure, page, section } from "./page.js";
 import { linePlot, type Mark, type Series, scatterPlot, stackedBars } from "./plots.js";
@@ -18,7 +18,10 @@ export interface Epoch {
   epoch: number;
   /** By pass or by term: `largest`, `smallest`, ... or `task`, `cost`, ... */
   loss: Record<string, number>;
-  /** Validation top-1 as a fraction, by width number or name (`largest`, `dynamic`). */
+  /**
+   * Top-1 as a fraction, by width number or name (`dynamic`): in stage I of training images that are held out (where none are, of those
+   * it learns from), in stage II of the images that teach the gate.
+   */
   accuracy?: Record<string, number>;
 }
 
@@ -132,21 +135,15 @@ function accuracyFigure(e: Evaluation): string {
 }
 
 function honestTable(e: Evaluation): string {
-  const widest = widestMadds(e);
-  const digits = maddsDigits(e);
-  const rows = e.rows.map((row) => {
-    const cells = [
-      row.madds === null ? "n/a" : (row.madds / 1e6).toFixed(digits),
-      row.madds === null ? "n/a" : ((100 * row.madds) / widest).toFixed(1),
-      row.accuracy === null ? "n/a" : (100 * row.accuracy).toFixed(2),
-    ];
-    const numbers = cells.map((cell) => `<td class="number">${cell}</td>`).join("");
-    return `<tr class="${row.kind}"><td>${rowName(row)}</td>${numbers}<td>${escapeHtml(row.note)}</td></tr>`;
+  const cell = (column: number) => (column > 0 && column < HONEST_COLUMNS.length - 1 ? ' class="number"' : "");
+  const rows = honestCells(e).map((cells, i) => {
+    const inner = cells.map((text, column) => `<td${cell(column)}>${escapeHtml(text)}</td>`).join("");
+    return `<tr class="${e.rows[i]!.kind}">${inner}</tr>`;
   });
-  const head = ["MAdds (M)", "% of widest", "top-1 %"].map((name) => `<th class="number" scope="col">${name}</th>`);
+  const head = HONEST_COLUMNS.map((name, column) => `<th${cell(column)} scope="col">${name}</th>`);
   return (
-    `<div class="scroll"><table class="honest"><thead><tr><th scope="col">what</th>${head.join("")}` +
-    `<th scope="col">note</th></tr></thead><tbody>${rows.join("")}</tbody></table></div>`
+    `<div class="scroll"><table class="honest"><thead><tr>${head.join("")}</tr></thead>` +
+    `<tbody>${rows.join("")}</tbody></table></div>`
   );
 }
 
@@ -155,6 +152,7 @@ const MOST_CLASSES = 30;
 
 function routesSection(e: Evaluation, widths: number[]): string {
   const { candidates, overall, perClass } = e.dynamic!.routes;
+  const several = overall.reduce((sum, count) => sum + count, 0) > e.samples;
   const keys = candidates.map((width) => ({
     name: `width ${width}`,
     colour: widthColour(widths.indexOf(width)),
@@ -171,11 +169,11 @@ function routesSection(e: Evaluation, widths: number[]): string {
       ? classes
       : [...classes.slice(0, MOST_CLASSES / 2), ...classes.slice(-MOST_CLASSES / 2)];
   const caption =
-    "Share of each class's images by the width they took, slimmest class first; the number of images at the right." +
+    `Share of each class's ${several ? "choices, one an image at each gate, by width" : "images by the width they took"}, slimmest class first; their number at the right.` +
     (shown.length < classes.length
       ? ` Of ${classes.length} classes the ${MOST_CLASSES / 2} slimmest and the ${MOST_CLASSES / 2} widest are drawn.`
       : "");
-  const rows = [{ name: "all images", counts: overall }, ...classes];
+  const rows = [{ name: "all", counts: overall }, ...classes];
   return section(
     "Routes",
     figure(
@@ -211,6 +209,11 @@ function exampleItem({ dataUrl, label, predicted, width }: Example, widths: numb
   );
 }
 
+const ACCURACY_OF = {
+  supernet: "Of training images that are held out; where none are, of those it learns from.",
+  gate: "Of the images that teach the gate.",
+};
+
 function trainingSection(epochs: Epoch[], widths: number[]): string {
   const figures = (["supernet", "gate"] as const).flatMap((stage) => {
     const own = epochs.filter((epoch) => epoch.stage === stage);
@@ -218,8 +221,8 @@ function trainingSection(epochs: Epoch[], widths: number[]): string {
     const losses = collect(own, (epoch) => epoch.loss);
     const accuracies = collect(own, (epoch) => epoch.accuracy ?? {});
     return [
-      epochFigure(`Loss, ${name}`, "loss", losses, widths, 1),
-      epochFigure(`Accuracy, ${name}`, "top-1 %", accuracies, widths, 100),
+      epochFigure(`Loss, ${name}`, "", "loss", losses, widths, 1),
+      epochFigure(`Accuracy, ${name}`, ACCURACY_OF[stage], "top-1 %", accuracies, widths, 100),
     ];
   });
   const drawn = figures.filter((each) => each !== "");
@@ -242,6 +245,7 @@ function collect(epochs: Epoch[], values: (epoch: Epoch) => Record<string, numbe
 
 function epochFigure(
   title: string,
+  caption: string,
   yTitle: string,
   values: Map<string, [number, number][]>,
   widths: number[],
@@ -267,7 +271,9 @@ function epochFigure(
   };
   return figure(
     title,
-    broken === 0 ? "" : `${broken} ${broken === 1 ? "value was" : "values were"} not finite and could not be drawn.`,
+    broken === 0
+      ? caption
+      : `${caption} ${broken} ${broken === 1 ? "value was" : "values were"} not finite and could not be drawn.`.trimStart(),
     linePlot(`${title} by epoch; a table follows`, "epoch", yTitle, series),
     dataTable(
       ["epoch", ...series.map((s) => s.name)],

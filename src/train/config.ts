@@ -1,5 +1,5 @@
 /**
- * Everything a training run can be told, with defaults. Names follow timm where it has them. Pure data: the CLI validates
+ * Everything a training run can be told; the defaults are in defaults.ts. Names follow timm where it has them. Pure data: the CLI validates
  * YAML and flags against a schema of this type (cli/config.ts), the training code reads it.
  */
 export interface AugmentConfig {
@@ -125,9 +125,4 @@ export interface TrainConfig {
    * recalibration, stage II's losses).
    */
   compat: "paper" | "published";
-}
-
-/** Mean MAdds that a model is to spend where no budget is set; `widest`: its widest candidate's. */
-export function spending(widest: number, { target_madds }: GateConfig): number {
-  return target_madds ?? widest / 3;
 }

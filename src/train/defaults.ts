@@ -92,3 +92,8 @@ export function defaultConfig(model: string): TrainConfig {
     compat: "paper",
   };
 }
+
+/** Mean MAdds that a model is to spend where no budget is set; `widest`: its widest candidate's. */
+export function spending(widest: number, { target_madds }: GateConfig): number {
+  return target_madds ?? widest / 3;
+}

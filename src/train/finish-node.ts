@@ -12,7 +12,7 @@ import { writeFileAtomic } from "../io/files-node.js";
 import type { ModelFile, Routing } from "../io/model-file.js";
 import { type Example, type ReportData, renderReport } from "../report/report.js";
 import { modelFile } from "./checkpoint.js";
-import { spending } from "./config.js";
+import { spending } from "./defaults.js";
 import { type Progress, toState } from "./progress.js";
 import { calibratedSlots } from "./recalibrate.js";
 import type { Session } from "./session-node.js";

@@ -7,12 +7,13 @@ import type { CalibrationPoint } from "../io/model-file.js";
 import { part } from "../models/state.js";
 import { gateLayers } from "../nn/gate.js";
 import type { Param } from "../nn/parameters.js";
-import { checkpoint } from "./checkpoint.js";
-import { type GateConfig, spending } from "./config.js";
+import { betweenSteps, save } from "./amid-epoch-node.js";
+import type { GateConfig } from "./config.js";
+import { spending } from "./defaults.js";
 import { type GateSet, gateSet } from "./gate-set.js";
 import { keptGateSet } from "./kept-gate-set-node.js";
 import { skipStep } from "./nonfinite.js";
-import { addLosses, meanLosses, type Progress, prefixed, toState } from "./progress.js";
+import { addLosses, type Progress, prefixed, takeMeans } from "./progress.js";
 import { learningRate } from "./schedule.js";
 import type { Session } from "./session-node.js";
 import { cachedEpoch, fold, type HeadLayer, headScores, standardised, standardOf } from "./stage2-cached.js";
@@ -82,7 +83,7 @@ function standing(
   return target === null ? outcomeAt(outcomes, costs, 0) : pointAtCost(outcomes, costs, target);
 }
 
-/** What is seen augmented, behind the held-out images as they are. Epochs follow stage I's: no augmentation comes twice. */
+/** What is seen augmented, behind the held-out images as they are. Epochs follow those of the run's stage I: none of its augmentations comes again. */
 function augmentedPasses({ config, data }: Session): Loader[] {
   const others = config.gate.images === "all" && data.unseen ? [data.heldOut, data.train] : [data.heldOut];
   return Array.from({ length: config.gate.views - 1 }, () => others).flat();
@@ -118,45 +119,42 @@ async function gumbelStage(session: Session, progress: Progress): Promise<number
   try {
     for (; progress.epoch < config.gate.epochs; progress.epoch++) {
       const started = performance.now();
-      const results = { sums: { task: 0, cost: 0, sgs: 0, accuracy: 0, madds: 0 }, summed: 0 };
-      let done = 0;
-      for await (const batch of data.heldOut.batches(progress.epoch)) {
+      const from = progress.step - progress.epoch * steps;
+      for await (const batch of data.heldOut.batches(progress.epoch, { from })) {
+        const before = progress.step - progress.epoch * steps;
         const lr = learningRate(
           gateSchedule(session),
-          progress.epoch + (config.compat === "published" ? 0 : done / steps),
+          progress.epoch + (config.compat === "published" ? 0 : before / steps),
         );
-        const result = stage2.step(batch, progress.epoch * steps + done, lr);
-        done++;
-        if (result.nonfinite !== null) {
-          skipStep(session, progress, progress.epoch * steps + done, result.nonfinite, advice(session));
-          continue;
+        const { nonfinite, ...figures } = stage2.step(batch, progress.step, lr);
+        progress.step++;
+        const done = before + 1;
+        if (nonfinite === null) {
+          progress.bad = 0;
+          addLosses(progress, figures);
+          session.emit({
+            type: "step",
+            stage: "gate",
+            epoch: progress.epoch + 1,
+            step: done,
+            steps,
+            images: done * batch.size,
+            loss: { task: figures.task, cost: figures.cost, sgs: figures.sgs },
+            lr,
+          });
+        } else {
+          skipStep(session, progress, progress.step, nonfinite, advice(session));
         }
-        progress.bad = 0;
-        const { nonfinite: _, ...figures } = result;
-        addLosses(results, figures);
-        session.emit({
-          type: "step",
-          stage: "gate",
-          epoch: progress.epoch + 1,
-          step: done,
-          steps,
-          images: done * batch.size,
-          loss: { task: result.task, cost: result.cost, sgs: result.sgs },
-          lr,
-        });
-        await new Promise(setImmediate);
-        // An epoch of stage II is short: it is run again from its start, from the last checkpoint.
-        if (session.signal?.aborted) return null;
+        if (await betweenSteps(session, progress, done, steps)) return null;
       }
-      progress.step += steps;
       const seconds = (performance.now() - started) / 1000;
-      const { task, cost, sgs, accuracy, madds } = meanLosses(results) as typeof results.sums;
+      const { task = 0, cost = 0, sgs = 0, accuracy = 0, madds = 0 } = takeMeans(progress);
       await endEpoch(
         session,
         progress,
         { task, cost, sgs },
         { accuracy, madds },
-        steps * data.heldOut.batchSize,
+        (steps - from) * data.heldOut.batchSize,
         seconds,
       );
       if (session.signal?.aborted) return null;
@@ -187,8 +185,7 @@ async function endEpoch(
     top1_dynamic: on.accuracy,
     madds: on.madds,
   });
-  const next: Progress = { ...progress, epoch: progress.epoch + 1 };
-  await folder.save("last", checkpoint(session.learner, session.about, toState(next)));
+  await save(session, { ...progress, epoch: progress.epoch + 1 });
   session.emit({
     type: "epoch",
     stage: "gate",

@@ -2,7 +2,8 @@
 import { measure } from "../evaluate/measure.js";
 import { allocSpan } from "../models/state.js";
 import type { Tensor } from "../ops/tensor.js";
-import { checkpoint, modelFile } from "./checkpoint.js";
+import { betweenSteps, save } from "./amid-epoch-node.js";
+import { modelFile } from "./checkpoint.js";
 import { firstNonfinite, skipStep } from "./nonfinite.js";
 import type { Profile } from "./profile.js";
 import { addLosses, meanLosses, type Progress, prefixed, takeMeans, toState } from "./progress.js";
@@ -48,15 +49,7 @@ export async function supernetStage(session: Session, progress: Progress, profil
           loss: meanLosses(progress),
           lr,
         });
-        const interrupted = session.signal?.aborted === true;
-        const recover = config.recovery_interval > 0 && progress.step % config.recovery_interval === 0;
-        // Not amid bad steps: they may be the last, and the checkpoint before them is what is left. An interruption waits for a good one.
-        if ((interrupted || recover) && done < steps && progress.bad === 0) {
-          await save(session, progress);
-          if (interrupted) return false;
-        }
-        // Let signals and other work in: a step itself is synchronous.
-        await new Promise(setImmediate);
+        if (await betweenSteps(session, progress, done, steps)) return false;
         profile?.enter("data");
       }
       const seconds = (performance.now() - started) / 1000;
@@ -175,10 +168,6 @@ export async function recalibrateSpan(
 /** After `step` steps: (1 + n) / (10 + n), as timm, up to the configured decay. The published code has no such warm-up. */
 function emaDecay({ model_ema_decay, compat }: Session["config"], step: number): number {
   return compat === "published" ? model_ema_decay : Math.min(model_ema_decay, (1 + step) / (10 + step));
-}
-
-async function save(session: Session, progress: Progress): Promise<void> {
-  await session.folder.save("last", checkpoint(session.learner, session.about, toState(progress)));
 }
 
 /** The step's own losses, in which a beginning divergence shows that the epoch's means hide. */

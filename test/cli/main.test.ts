@@ -44,6 +44,8 @@ describe("dsnet", { concurrency: 4 }, () => {
     const { status, stdout } = await dsnet("help", "train");
     assert.equal(status, 0);
     assert.match(stdout, /--gate\.weight-decay <n> +weight decay of the gate\n/);
+    assert.match(stdout, /--epochs <n> +[^(]*\(default: 10\)/);
+    assert.match(stdout, /--gate\.epochs <n> +[^(]*\n {2}--/, "models with several gates take others");
     assert.match(stdout, /Examples:/);
   });
 

@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { DataError, ShapeError, UsageError } from "../../src/errors.js";
-import { chooseCascade } from "../../src/evaluate/cascade.js";
+import { pointOf } from "../../src/evaluate/calibrate.js";
+import { falling } from "../../src/evaluate/calibrate-routes.js";
+import { chooseCascade, curvesOf } from "../../src/evaluate/cascade.js";
 import { type Evaluation, evaluate, type RowKind } from "../../src/evaluate/evaluate.js";
 import type { Predictions, WidthPredictions } from "../../src/evaluate/predictions.js";
 import { formatEvaluation } from "../../src/evaluate/table.js";
@@ -231,7 +233,7 @@ describe("confidence cascade", () => {
     madds: widths.map(({ madds }, k) => (k === 0 ? madds : widths[0]!.madds + madds)),
   });
   const chosen = (p: Predictions, budget: number) => {
-    return { ...chooseCascade(outcomes(p), budget), madds: outcomes(p).madds };
+    return { ...chooseCascade(curvesOf(outcomes(p)), budget), madds: outcomes(p).madds };
   };
   const slim = {
     madds: 10,
@@ -390,5 +392,32 @@ describe("evaluate refuses data that would make the table lie", () => {
     assert.throws(() => evaluate({ ...three(), classNames: ["one"] }), DataError);
     p.dynamic.candidates = [0, 1, 1, 2];
     assert.throws(() => evaluate(p), /each width once/);
+  });
+});
+
+describe("a table of several gates' points", () => {
+  const points = [
+    { lambda: -2, madds: 60 },
+    { lambda: -1, madds: 50 },
+    { lambda: 0, madds: 52 },
+    { lambda: 1, madds: 55 },
+    { lambda: 2, madds: 40 },
+  ];
+
+  it("falls with λ, and keeps the λ by which the model chooses", () => {
+    assert.deepEqual(
+      falling(points, 0).map(({ lambda }) => lambda),
+      [-2, 0, 2],
+    );
+    assert.deepEqual(
+      falling(points, 2).map(({ lambda }) => lambda),
+      [-2, -1, 2],
+    );
+  });
+
+  it("says what that λ costs, and for one between two what the costlier does", () => {
+    const calibration = falling(points, 0).map((point) => ({ ...point, accuracy: 0.5 }));
+    const costs = [-3, -2, -1, 0, 3].map((lambda) => pointOf({ calibration }, { by: "gate", lambda })!.madds);
+    assert.deepEqual(costs, [60, 60, 60, 52, 40]);
   });
 });

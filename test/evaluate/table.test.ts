@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { evaluate } from "../../src/evaluate/evaluate.js";
-import { formatEvaluation, toJson } from "../../src/evaluate/table.js";
+import { formatEvaluation } from "../../src/evaluate/table.js";
 import { bits, build, route } from "./build.js";
 
 const example = () => {
@@ -49,12 +49,5 @@ describe("formatEvaluation", () => {
   it("says so when no gate was run", () => {
     const { dynamic: _, ...p } = example();
     assert.match(formatEvaluation(evaluate(p)), /10 validation images; no gate was run\.\n$/);
-  });
-});
-
-describe("toJson", () => {
-  it("loses nothing: parsing gives the evaluation back", () => {
-    const e = evaluate(example());
-    assert.deepEqual(JSON.parse(toJson(e)), e);
   });
 });

@@ -41,6 +41,10 @@ describe("withHalfWeights", () => {
     assert.ok(encodeModel(half).length < 0.6 * encodeModel(sample).length);
   });
 
+  it("leaves out results, which other weights gave", () => {
+    assert.equal(withHalfWeights({ ...sample, results: { rows: [] } }).results, undefined);
+  });
+
   it("of what it made is the same again", () => {
     assert.deepEqual(encodeModel(withHalfWeights(half)), encodeModel(half));
   });

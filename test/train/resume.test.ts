@@ -118,7 +118,10 @@ describe("SIGINT", { skip: process.platform === "win32" && "Windows has no such 
 
     const second = await interruptAt(config, (e) => e.type === "step" && e.stage === "gate");
     assert.equal(second.code, 130);
-    assert.equal((await readModelFile(join(config.output, "last.safetensors"))).training!.stage, "gate");
+    const amid = (await readModelFile(join(config.output, "last.safetensors"))).training!;
+    const last = second.events.filter((event) => event.type === "step").at(-1)!;
+    assert.deepEqual([amid.stage, amid.epoch, amid.step], ["gate", 0, last.step]);
+    assert.ok(last.step < last.steps, "amid an epoch");
     await finish(config);
     assert.deepEqual(remains(config.output), files);
   });

@@ -16,8 +16,8 @@ import {
   deviceOption,
   type FixedWidth,
   fixedWidth,
-  isInRegistry,
   jsonOption,
+  kindOfModel,
   modelHelp,
   precisionOption,
   whole,
@@ -64,7 +64,7 @@ Examples:
     )
     .action(async (model: string, { json, output, device, precision, threads, layers, ...options }: Options) => {
       const terminal = new Terminal({ json });
-      const file = isInRegistry(model) ? null : await readModelFile(model);
+      const file = kindOfModel(model) === "file" ? await readModelFile(model) : null;
       const net = file === null ? build(modelSpec(model), precision) : networkOf(file, precision);
       const backend = await openBackend({ device, threads, precision });
       try {

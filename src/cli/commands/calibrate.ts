@@ -2,7 +2,7 @@
 import { type Command, Option } from "commander";
 import { type CalibrateResult, calibrate } from "../../train/index.js";
 import { type Device, deviceOption, jsonOption, modelHelp, threadsOption, whole } from "../options.js";
-import { printable, table } from "../table.js";
+import { evenly, printable, table } from "../table.js";
 import { Terminal } from "../terminal.js";
 import { formatCount, formatMadds } from "../units.js";
 
@@ -47,14 +47,17 @@ Examples:
     )
     .action(async (model: string, { json, ...options }: Options) => {
       const terminal = new Terminal({ json });
-      const result = await calibrate(model, {
-        ...options,
-        onProgress: (done, total) => terminal.progress.update({ label: "calibrate", done, total, images: done }),
-        onWarning: (message) => terminal.warn(message),
-      });
-      terminal.emit(result);
-      terminal.print(calibrationText(result, (text) => terminal.paint("bold", text)));
-      terminal.end();
+      try {
+        const result = await calibrate(model, {
+          ...options,
+          onProgress: (done, total) => terminal.progress.update({ label: "calibrate", done, total, images: done }),
+          onWarning: (message) => terminal.warn(message),
+        });
+        terminal.emit(result);
+        terminal.print(calibrationText(result, (text) => terminal.paint("bold", text)));
+      } finally {
+        terminal.end();
+      }
     });
 }
 
@@ -66,11 +69,7 @@ export function calibrationText(
   heading?: (text: string) => string,
 ): string {
   const right = (title: string) => ({ title, align: "right" as const });
-  const rows = Math.min(ROWS, points.length);
-  const shown = Array.from(
-    { length: rows },
-    (_, i) => points[Math.round((i * (points.length - 1)) / (rows - 1 || 1))]!,
-  );
+  const shown = evenly(points, ROWS);
   // What several gates choose has no time by width.
   const timed = candidates.length > 0;
   return [
@@ -99,6 +98,6 @@ export function calibrationText(
         ]
       : []),
     `${formatCount(images)} images; ${timed ? "MAdds and ms are" : "MAdds are"} the mean of one image, all that the choice takes included. ` +
-      `${rows} of ${points.length} settings shown. Judge the model by other images: its settings were measured on these.\nwrote ${printable(model)}`,
+      `${shown.length} of ${points.length} settings shown. Judge the model by other images: its settings were measured on these.\nwrote ${printable(model)}`,
   ].join("\n\n");
 }

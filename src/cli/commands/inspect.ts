@@ -2,7 +2,7 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../../errors.js";
 import { describeModel, listModels, type ModelDescription, type ModelSummary, type Routing } from "../../index.js";
-import { isInRegistry, jsonOption, modelHelp } from "../options.js";
+import { jsonOption, kindOfModel, modelHelp } from "../options.js";
 import { table } from "../table.js";
 import { Terminal } from "../terminal.js";
 import { formatCount, formatMadds } from "../units.js";
@@ -43,7 +43,7 @@ Examples:
         terminal.print(listTable(models, heading));
         return;
       }
-      isInRegistry(model); // or a file: else it says what it expected
+      kindOfModel(model); // neither: it says what it expected
       const description = await describeModel(
         model,
         layers === undefined ? {} : { layersAt: layers === true ? "largest" : layers },

@@ -3,10 +3,11 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import { UsageError } from "../../errors.js";
+import { listModels } from "../../models/registry.js";
 import { defaultConfig } from "../../train/defaults.js";
 import { loadConfig } from "../config.js";
 import { jsonOption } from "../options.js";
-import { flagOf, type Leaf, leaves } from "../schema.js";
+import { flagOf, type Leaf, leaves, settingAt, typed } from "../schema.js";
 import { Terminal } from "../terminal.js";
 import { runTraining } from "../training.js";
 
@@ -75,15 +76,9 @@ function settingOption({ path, about, kind, options, nullable }: Leaf, set: (tex
 
 /** A default as it would be typed, if it is the same for every model. */
 function usualDefault(path: string): string | undefined {
-  const [small, large] = ["ds_mbnet_28", "ds_mbnet"].map((model) => {
-    const value = path
-      .split(".")
-      .reduce<unknown>((node, key) => (node as Record<string, unknown>)[key], defaultConfig(model));
-    return value === null
-      ? "none"
-      : Array.isArray(value)
-        ? value.map((x) => Number(x.toPrecision(3))).join(",")
-        : String(value);
+  const [first, ...others] = listModels().map((model) => {
+    const value = settingAt(defaultConfig(model), path);
+    return typed(Array.isArray(value) ? value.map((x) => Number(x.toPrecision(3))) : value);
   });
-  return small === large && small !== "" ? small : undefined;
+  return first !== "" && others.every((other) => other === first) ? first : undefined;
 }
