@@ -6,7 +6,7 @@ import type { TrainConfig } from "../../src/train/config.js";
 import { ABLATIONS, type Ablation, BASE, runOf, SUPERNET } from "./ablations.js";
 import { aimsTable } from "./aims.js";
 import { decided, interval, markdown, percent, spread } from "./cells.js";
-import { ablationPlot, resultPlot } from "./plots.js";
+import { ablationPlot, epochPlot, resultPlot } from "./plots.js";
 import { type Images, type Record, readRecord } from "./record.js";
 import { type OverSeeds, overSeeds } from "./seeds.js";
 
@@ -46,7 +46,7 @@ function notes(folder: string): string[] {
 
 // ---- one training
 
-function resultSection(name: string, { figures }: Record, files: Map<string, string>): string[] {
+function resultSection(name: string, { figures, epochs }: Record, files: Map<string, string>): string[] {
   const at = (images: Images, what: string, run = "supernet") =>
     figures.find((f) => f.run === run && f.images === images && f.what === what);
   const rows = figures.filter((f) => f.run === "supernet" && f.images === "validation" && f.madds !== null);
@@ -69,6 +69,7 @@ function resultSection(name: string, { figures }: Record, files: Map<string, str
     }),
   );
   files.set(`results/${name}.svg`, resultPlot(rows, at("validation", "dynamic - envelope") ?? null));
+  if (epochs.length > 0) files.set(`results/${name}-epochs.svg`, epochPlot(epochs));
   const auc = (images: Images) =>
     ["gate", "confidence"].map((judge) => at(images, `${judge} AUC`)?.value?.toFixed(3) ?? "n/a").join(" and ");
   const value = (what: string) => at("validation", what)?.value;
@@ -96,6 +97,7 @@ function resultSection(name: string, { figures }: Record, files: Map<string, str
       ? ["Of two trainings, *minus alone* compares these weights: another seed of either would move it.\n"]
       : []),
     `![Top-1 against MAdds](results/${name}.svg)\n`,
+    ...(epochs.length > 0 ? [`![Held-out top-1 by epoch](results/${name}-epochs.svg)\n`] : []),
     `${facts.map((line) => `- ${line}`).join("\n")}\n`,
   ];
 }

@@ -1,18 +1,21 @@
 /** The plots of docs/RESULTS.md: SVG files that stand alone. */
 import { upperEnvelope } from "../../src/evaluate/envelope.js";
-import { colourVariables, hue } from "../../src/report/colours.js";
-import { type Mark, scatterPlot } from "../../src/report/plots.js";
+import { colourVariables, hue, widthColour } from "../../src/report/colours.js";
+import { linePlot, type Mark, type Series, scatterPlot } from "../../src/report/plots.js";
 import type { Figure } from "./record.js";
 import type { OverSeeds } from "./seeds.js";
 
-const STYLE =
-  `svg{--page:#fff;--text:#1b2127;--muted:#56616c;--line:#d5dbe1;${colourVariables("light", 1)};background:#fff;font:12px system-ui,sans-serif}` +
+/** `widths`: how many have a colour. */
+const style = (widths: number) =>
+  `svg{--page:#fff;--text:#1b2127;--muted:#56616c;--line:#d5dbe1;${colourVariables("light", widths)};background:#fff;font:12px system-ui,sans-serif}` +
   "text{fill:var(--text)}.tick,.title{fill:var(--muted)}.grid{stroke:var(--line)}.axis{stroke:var(--muted)}" +
   ".leader{fill:none;stroke:currentColor;opacity:.6}.envelope{fill:none;stroke:var(--muted);stroke-dasharray:5 4}" +
-  ".mark path{fill:currentColor}.mark .whisker{fill:none;stroke:currentColor}";
+  ".mark path{fill:currentColor}.mark .whisker{fill:none;stroke:currentColor}" +
+  ".lines polyline{fill:none;stroke:currentColor}.lines circle{fill:currentColor}";
 
-function standAlone(svg: string): string {
-  return `${svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ').replace(">", `><style>${STYLE}</style>`)}\n`;
+function standAlone(svg: string, widths = 1): string {
+  const head = `<style>${style(widths)}</style>`;
+  return `${svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ').replace(">", `>${head}`)}\n`;
 }
 
 const LOOKS: { [what: string]: Pick<Mark, "colour" | "shape"> } = {
@@ -41,6 +44,17 @@ export function resultPlot(rows: readonly Figure[], lift: Figure | null): string
     .map(({ madds, value }, width) => ({ width, madds: madds!, accuracy: value! }));
   const line = upperEnvelope(points).map(({ madds, accuracy }) => [madds / 1e6, 100 * accuracy] as [number, number]);
   return standAlone(scatterPlot("Top-1 accuracy against MAdds", "MAdds (M)", "top-1 %", marks, line));
+}
+
+/** Top-1 of each numbered width on held-out images, epoch by epoch, from a run's results.csv. */
+export function epochPlot(rows: readonly { readonly [column: string]: string }[]): string {
+  const epochs = rows.filter(({ stage }) => stage === "supernet");
+  const series: Series[] = [];
+  for (let width = 0; epochs[0]?.[`top1_${width}`] !== undefined; width++) {
+    const points = epochs.map((row): [number, number] => [Number(row.epoch), 100 * Number(row[`top1_${width}`])]);
+    series.push({ name: `width ${width}`, colour: widthColour(width), points });
+  }
+  return standAlone(linePlot("Held-out top-1 by epoch of stage I", "epoch", "top-1 %", series), series.length);
 }
 
 /** How far above the static envelope each variant of the gate lies. Whisker: ± one standard deviation over seeds. */

@@ -10,6 +10,7 @@
  */
 
 import "../plain-errors.js";
+import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import { isDeepStrictEqual, parseArgs } from "node:util";
 import { loadConfig } from "../../src/cli/config.js";
@@ -20,6 +21,7 @@ import { quantile } from "../../src/engine/timing.js";
 import { UsageError } from "../../src/errors.js";
 import { pairedInterval } from "../../src/evaluate/interval.js";
 import type { Measured } from "../../src/evaluate/measure.js";
+import { readBytes, writeFileAtomic } from "../../src/io/files-node.js";
 import { routingOf } from "../../src/io/model-file.js";
 import { readModelFile } from "../../src/io/model-file-node.js";
 import type { TrainConfig } from "../../src/train/config.js";
@@ -189,4 +191,6 @@ await addToRecord(recordFolder, whole.run, [
   fact("saving in MAdds", 1 - meanMadds("dynamic") / widestMadds),
   fact("saving in time", 1 - dynamicMs / widestMs),
 ]);
+const log = join(folder, "results.csv");
+if (existsSync(log)) await writeFileAtomic(join(recordFolder, "epochs.csv"), await readBytes(log));
 console.log(`recorded in ${recordFolder}; npm run results makes docs/RESULTS.md of it`);

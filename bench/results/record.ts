@@ -3,6 +3,7 @@
  *
  *     runs.csv       one row a run: how it was made, and what it took
  *     results.csv    one row a figure of a run
+ *     epochs.csv     of a training, where its folder was there: its results.csv, a row an epoch
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -51,6 +52,7 @@ export interface Figure {
 export interface Record {
   runs: Run[];
   figures: Figure[];
+  epochs: { [column: string]: string }[];
 }
 
 const RUN_COLUMNS = ["run", "seed", "settings", "seconds", "commit", "kernels", "command"] as const;
@@ -76,6 +78,7 @@ export function readRecord(folder: string): Record {
       high: number(row.high),
       n: Number(row.n),
     })),
+    epochs: rows("epochs.csv"),
   };
 }
 

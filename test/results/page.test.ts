@@ -68,6 +68,8 @@ describe("docs/RESULTS.md", () => {
       figure("saving in time", 0.45),
     ]);
     writeFileSync(join(results, "tiny", "notes.md"), "What failed: nothing.\n");
+    const log = "stage,epoch,top1_0,top1_1,top1_dynamic\nsupernet,1,0.5,0.6,\nsupernet,2,0.7,0.75,\ngate,1,,,0.7\n";
+    writeFileSync(join(results, "tiny", "epochs.csv"), log);
     const files = renderResults(results, recipe);
     const page = files.get("RESULTS.md")!;
     for (const line of [
@@ -95,6 +97,7 @@ describe("docs/RESULTS.md", () => {
     );
     assert.match(page, /saves 45\.00 % of the time and 50\.00 % of the MAdds: 90\.0 % of the saving arrives/);
     assert.match(files.get("results/tiny.svg")!, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" .*data-points="3"/);
+    assert.match(files.get("results/tiny-epochs.svg")!, /data-points="4".*<title>width 1, epoch 2: 75<\/title>/);
   });
 
   it("gives an ablation's mean and deviation over seeds, and marks what they decide", async () => {
