@@ -272,10 +272,13 @@ INLINE int window_lines(const Source *s) {
 }
 INLINE int window_source_lines(const Source *s, int lines) { return (lines - 1) * s->stride + s->taps_h; }
 
-INLINE size_t gemm_scratch_floats(const Source *s) {
+INLINE uint64_t gemm_scratch_floats(const Source *s) {
   if (source_is_dense(s) || !window_is_padded(s)) return 0;
-  return (size_t)window_source_lines(s, window_lines(s)) * window_width(s) * s->c;
+  return (uint64_t)window_source_lines(s, window_lines(s)) * window_width(s) * s->c;
 }
+
+/* More than an arena can hold stays more. */
+INLINE uint32_t scratch_bytes(uint64_t floats) { return floats < UINT32_MAX / 4 ? (uint32_t)floats * 4u : UINT32_MAX; }
 
 /* The block of output lines [from, from + lines) of one image. */
 static Block window_block(const Source *s, int image, int from, int lines, float *scratch) {
@@ -392,7 +395,7 @@ static void op_conv(const ConvRecord *r) { run_conv(r, &float_tiles); }
 
 static uint32_t scratch_conv(const ConvRecord *r) {
   const Source source = conv_source(r);
-  return (uint32_t)gemm_scratch_floats(&source) * 4u * (uint32_t)dsn_threads();
+  return scratch_bytes(gemm_scratch_floats(&source) * (uint64_t)dsn_threads());
 }
 
 /* Gradient of the input. Its pixels `stride` apart are one phase: the same taps reach them, each `stride` taps from the next, from
@@ -439,15 +442,15 @@ static void op_conv_dx(const ConvDxRecord *r) {
 }
 
 static uint32_t scratch_conv_dx(const ConvDxRecord *r) {
-  size_t most = 0;
+  uint64_t most = 0;
   for (int ph = 0; ph < imin(r->stride, r->h); ph++)
     for (int pw = 0; pw < imin(r->stride, r->width); pw++) {
       const Source source = phase_source(r, phase_of(ph, r->kernel, r->stride, r->pad, r->h),
                                          phase_of(pw, r->kernel, r->stride, r->pad, r->width));
-      const size_t floats = gemm_scratch_floats(&source);
+      const uint64_t floats = gemm_scratch_floats(&source);
       if (floats > most) most = floats;
     }
-  return (uint32_t)most * 4u * (uint32_t)dsn_threads();
+  return scratch_bytes(most * (uint64_t)dsn_threads());
 }
 
 /* ---- gradient of the weight: the sum runs over rows ---- */
@@ -571,6 +574,7 @@ static Source conv_dw_source(const ConvDwRecord *r) {
 }
 
 static void op_conv_dw(const ConvDwRecord *r) {
+  if (!r->n) return;
   const int taps = r->kernel * r->kernel;
   DwJob job = {
       .source = conv_dw_source(r),
@@ -598,8 +602,8 @@ static void op_conv_dw(const ConvDwRecord *r) {
 static uint32_t scratch_conv_dw(const ConvDwRecord *r) {
   const int taps = r->kernel * r->kernel, chunks = dw_chunks(r->n * r->oh * r->ow, r->cout, r->cin, taps);
   const Source source = conv_dw_source(r);
-  const size_t gathered = dw_gathered_floats(source_is_dense(&source), taps * r->cin) * (size_t)dsn_threads();
-  return (uint32_t)((gathered + (chunks > 1 ? (size_t)chunks * dw_partial_floats(r->cout, r->cin, taps) : 0)) * 4u);
+  const uint64_t gathered = dw_gathered_floats(source_is_dense(&source), taps * r->cin) * (uint64_t)dsn_threads();
+  return scratch_bytes(gathered + (chunks > 1 ? (uint64_t)chunks * dw_partial_floats(r->cout, r->cin, taps) : 0));
 }
 
 /* ---- transposed weights for the gradient of the input ---- */

@@ -58,6 +58,8 @@ export class EmitExec implements Exec<Activations> {
   #depthwise: Depthwise | null = null;
   /** The scores of the gate that ends this segment. */
   scores: Activations | null = null;
+  /** How many of `ops` run where nothing is chosen: all before those that only the gate asks for. */
+  ungated: number | null = null;
 
   constructor(
     readonly constants: Constants,
@@ -259,6 +261,7 @@ export class EmitExec implements Exec<Activations> {
   }
 
   gate: Exec<Activations>["gate"] = (gate, reduced, position) => {
+    this.ungated = this.ops.length;
     this.scores = gateScores(this, gate, reduced(), position);
     return position.slot;
   };

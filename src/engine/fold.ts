@@ -12,8 +12,9 @@ export class FoldedNorms {
     const key = `${norm.name} ${entry}`;
     let row = this.#rows.get(key);
     if (row === undefined) {
-      const bytes = norm.stats[entry]!.mean.size * 4;
-      row = { norm, entry, scale: this.backend.arena.alloc(bytes, true), shift: this.backend.arena.alloc(bytes, true) };
+      const bytes = Math.ceil((norm.stats[entry]!.mean.size * 4) / 64) * 64;
+      const scale = this.backend.arena.alloc(2 * bytes, true);
+      row = { norm, entry, scale, shift: scale + bytes };
       this.#rows.set(key, row);
     }
     return row;
@@ -37,10 +38,7 @@ export class FoldedNorms {
   }
 
   dispose(): void {
-    for (const { scale, shift } of this.#rows.values()) {
-      this.backend.arena.free(scale);
-      this.backend.arena.free(shift);
-    }
+    for (const { scale } of this.#rows.values()) this.backend.arena.free(scale);
     this.#rows.clear();
   }
 }

@@ -14,9 +14,8 @@ const SAMPLE_MS = 2;
 
 /**
  * Median milliseconds of one image where all gates choose their k-th candidate, by k, gates included; or where a cascade ends there,
- * the slimmest candidate included. Measured once for a device and
- * remembered, for as long as processor, kernels, threads, precision and network are the same; `fresh` measures anew. `plan`: for one
- * image, dynamic; its images and biases are lost.
+ * the slimmest candidate included. Measured once for a device and remembered, for as long as processor, kernels, threads, precision
+ * and network are the same; `fresh` measures anew. `plan`: for one image, dynamic; its images and biases are lost.
  */
 export function deviceLatency(
   backend: Backend,

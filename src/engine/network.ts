@@ -5,6 +5,7 @@ import { ShapeError, UsageError } from "../errors.js";
 import { type ImageInput, readImage } from "../image/input.js";
 import { preprocess } from "../image/preprocess.js";
 import { type CalibrationPoint, type ModelFile, type Routing, routingOf } from "../io/model-file.js";
+import { namingLater } from "../io/place.js";
 import type { Supernet } from "../models/build.js";
 import { checkCalibrated, networkOf } from "../models/file.js";
 import type { ModelSpec } from "../models/spec.js";
@@ -102,7 +103,10 @@ export class Network {
       const size = preprocessing.height * preprocessing.width * channels;
       const batch = new Float32Array(part.length * size);
       for (const [i, image] of part.entries()) {
-        batch.set(preprocess(await readImage(image, channels), preprocessing), i * size);
+        const read = readImage(image, channels);
+        const place = typeof image === "string" ? image : list.length > 1 ? `image ${from + i}` : null;
+        const pixels = await (place === null ? read : namingLater(place, read));
+        batch.set(preprocess(pixels, preprocessing), i * size);
       }
       const { logits, routes, ms } = this.#run(batch, part.length, way);
       for (let i = 0; i < part.length; i++) {
@@ -119,6 +123,7 @@ export class Network {
   run(batch: Float32Array, options: RunOptions = {}): Float32Array {
     checkKeys(options, ["width", "budget"]);
     const { height, width: w, channels } = this.model.spec.input;
+    if (!(batch instanceof Float32Array)) throw new UsageError(`run: expected a Float32Array, got ${typeof batch}`);
     const n = batch.length / (height * w * channels);
     if (!Number.isInteger(n) || n < 1) {
       throw new ShapeError(`run: expected n × ${height} × ${w} × ${channels} values, got ${batch.length}`);
@@ -179,14 +184,16 @@ export class Network {
   #way({ width, budget }: RunOptions): Way {
     const highest = this.#net.widths - 1;
     const asked = width ?? (this.gated ? "dynamic" : highest);
+    if (!this.gated && (budget !== undefined || asked === "dynamic")) {
+      throw new UsageError(`this model has no trained gate, so it cannot choose; give a width from 0 to ${highest}`);
+    }
     if (budget !== undefined && asked !== "dynamic")
       throw new UsageError("a budget chooses the width itself: leave width out");
     if (asked === "dynamic") {
-      if (!this.gated) throw new UsageError(`this model has no trained gate; give a width from 0 to ${highest}`);
       for (const { candidates } of this.#net.gates) candidates.forEach((k) => void checkCalibrated(k, this.#slots));
       return this.#routing(budget);
     }
-    if (typeof asked === "object") {
+    if (isRoute(asked)) {
       const gates = this.#net.gates.length;
       if (asked.length !== gates) {
         throw new UsageError(`width: expected a width for each of the ${gates} gates, got ${asked.length}`);
@@ -267,4 +274,8 @@ function isRouting(way: Way): way is Routing {
 
 function gone(): UsageError {
   return new UsageError("this network was disposed of; load it again");
+}
+
+function isRoute(width: Exclude<RunOptions["width"], undefined>): width is readonly number[] {
+  return Array.isArray(width);
 }

@@ -44,9 +44,10 @@ interface Variant {
   readonly in: readonly Buffer[];
   /** Whether it takes one image at a time. */
   readonly single: boolean;
-  /** Index of the first record, and their number without the route. */
+  /** Index of the first record, their number without the route, and that without what only the gate asks for. */
   first: number;
-  count: number;
+  readonly count: number;
+  readonly ungated: number;
 }
 
 /** An activation of every image: its address and one image's shape. */
@@ -148,11 +149,11 @@ export class Plan {
     this.#folded.refresh(this.#span);
   }
 
-  /** Runs the first n images of `input` on one route. */
+  /** Runs the first n images of `input` on one route. Nothing is chosen, so no gate runs. */
   run(n: number, route: Route): void {
     this.#check(n);
     const variants = this.#along(route);
-    for (const variant of variants) this.#runVariant(variant, n);
+    for (const variant of variants) this.#runVariant(variant, n, variant.ungated);
     this.#copyLogits(variants[variants.length - 1]!, 0, n);
   }
 
@@ -162,7 +163,7 @@ export class Plan {
     return this.#backend.f32.subarray(at, at + n * this.#net.spec.classes);
   }
 
-  /** What `run` runs on this route, in order. */
+  /** What `run` runs on this route, in order, with what its gates ask for. */
   records(route: Route): PlannedRecord[] {
     return this.#along(route).flatMap(({ ops, first, single }) =>
       ops.map(({ name }, i) => {
@@ -217,7 +218,7 @@ export class Plan {
     }
     const slimmest = gate.candidates[0]!;
     const [head, slim] = this.#along(slimmest) as [Variant, Variant];
-    this.#runVariant(head, n);
+    this.#runVariant(head, n, head.ungated);
     this.#runVariant(slim, n);
     this.#copyLogits(slim, 0, n);
     const { classes } = this.#net.spec;
@@ -338,6 +339,7 @@ export class Plan {
       single: segment === 0 && gate !== null && exec.ops.some(({ buffers }) => buffers.some((b) => b.floats >= LARGE)),
       first: 0,
       count: exec.ops.length,
+      ungated: exec.ungated ?? exec.ops.length,
     };
     memo.set(key, variant);
     if (gate === null) return variant;
@@ -450,9 +452,8 @@ export class Plan {
     }
   }
 
-  #runVariant(variant: Variant, n: number): void {
-    const run = (images: number) =>
-      this.#backend.run(this.#records + variant.first * RECORD_BYTES, variant.count, images);
+  #runVariant(variant: Variant, n: number, count = variant.count): void {
+    const run = (images: number) => this.#backend.run(this.#records + variant.first * RECORD_BYTES, count, images);
     if (!variant.single || n === 1) {
       run(n);
       return;

@@ -12,7 +12,7 @@ export function timeInTurns(tasks: readonly (() => void)[], options: TimingOptio
   const { rounds, sampleMs = 0, onRound } = options;
   const repeats = tasks.map((task) => {
     task();
-    return Math.max(1, Math.min(1000, Math.ceil(sampleMs / clock(task, 1))));
+    return repeatsFor(task, sampleMs);
   });
   const times = tasks.map(() => new Float64Array(rounds));
   for (let round = 0; round < rounds; round++) {
@@ -22,6 +22,13 @@ export function timeInTurns(tasks: readonly (() => void)[], options: TimingOptio
     onRound?.(round + 1);
   }
   return times;
+}
+
+/** How often a task runs in `ms` and more: doubled until it does, as a browser's clock may not see a single run. */
+function repeatsFor(task: () => void, ms: number): number {
+  let repeats = 1;
+  while (ms > 0 && repeats < 1024 && clock(task, repeats) * repeats < ms) repeats *= 2;
+  return repeats;
 }
 
 function clock(task: () => void, repeats: number): number {

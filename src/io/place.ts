@@ -6,7 +6,19 @@ export function naming<T>(place: string, read: () => T): T {
   try {
     return read();
   } catch (cause) {
-    if (cause instanceof FormatError) throw new FormatError(`${place}: ${cause.message}`, { cause });
-    throw cause;
+    throw named(place, cause);
   }
+}
+
+/** The same of what takes its time. */
+export async function namingLater<T>(place: string, read: Promise<T>): Promise<T> {
+  try {
+    return await read;
+  } catch (cause) {
+    throw named(place, cause);
+  }
+}
+
+function named(place: string, cause: unknown): unknown {
+  return cause instanceof FormatError ? new FormatError(`${place}: ${cause.message}`, { cause }) : cause;
 }

@@ -1,4 +1,5 @@
 /** A network's table from outside, from a model file or a JSON file: every field is checked before anything is built of it. */
+import { FormatError } from "../errors.js";
 import {
   boolean,
   type Check,
@@ -15,7 +16,15 @@ import {
 import { checkSpec, type ModelSpec } from "./spec.js";
 
 /** Nothing real is larger; what is, would take memory before anyone could say that it makes no network. */
-const MOST = { blocks: 256, rows: 256, widths: 256, channels: 2 ** 16, side: 2 ** 14, classes: 2 ** 20 };
+const MOST = {
+  blocks: 256,
+  rows: 256,
+  widths: 256,
+  channels: 2 ** 16,
+  side: 2 ** 14,
+  classes: 2 ** 20,
+  norms: 2 ** 15,
+};
 
 const upTo = (most: number, least = 1) => such(whole(least), `at most ${most}`, (x) => x <= most);
 const atMost = <T>(items: Check<T[]>, most: number) => such(items, `at most ${most} of them`, (x) => x.length <= most);
@@ -64,5 +73,18 @@ const table = object({
 export function readSpec(value: unknown, path: string): ModelSpec {
   const spec = table(value, path) as ModelSpec;
   checkSpec(spec);
+  const norms = normStatistics(spec);
+  if (norms > MOST.norms) {
+    throw new FormatError(
+      `${path}: its norms' statistics, of every block at every width, are ${norms}; expected at most ${MOST.norms}`,
+    );
+  }
   return spec;
+}
+
+/** About how many there are to declare: a pair of widths has its own where two gates lie before. */
+function normStatistics({ stages }: ModelSpec): number {
+  const gates = stages.reduce((sum, stage) => sum + (stage.gates?.length ?? 0), 0);
+  const slots = Math.max(...stages.map((stage) => stage.widths.length));
+  return stages.reduce((sum, { repeat }) => sum + repeat, 0) * slots ** (gates > 1 ? 2 : 1);
 }

@@ -95,6 +95,28 @@ for (const { name, backend } of all) {
       assert.equal(backend.arena.inUse, inUse);
     });
 
+    it("asks for more than an arena holds where the scratch of a layer is that large", () => {
+      backend.arena.scope(() => {
+        const image = {
+          n: 1,
+          h: 1,
+          width: 16384,
+          cin: 32768,
+          cout: 16,
+          kernel: 3,
+          stride: 1,
+          pad: 1,
+          oh: 1,
+          ow: 16384,
+        };
+        const record = backend.arena.alloc(RECORD_BYTES);
+        const call = { op: "conv", x: 64, w: 64, y: 64, ...image, cin_max: 32768, act: 0 } as const;
+        encode(backend.i32, backend.f32, record / 4, call);
+        assert.equal(backend.scratchBytes(record), 2 ** 32 - 1);
+        assert.throws(() => backend.arena.alloc(backend.scratchBytes(record)), MemoryError);
+      });
+    });
+
     it("grows to what is asked for and keeps what was written", () => {
       backend.arena.scope(() => {
         const small = put(backend, [1, 2, 3]);

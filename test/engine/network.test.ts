@@ -355,6 +355,23 @@ describe("a network refuses", () => {
       for (const [image, code, message] of images) {
         await assert.rejects(network.classify([image as RawImage]), { code, message });
       }
+      await assert.rejects(network.classify([...stripes(1), new Uint8Array(4)]), {
+        code: "ERR_FORMAT",
+        message: /^image 1: .*expected a PNG or JPEG/,
+      });
+      const path = join(folder, "text.png");
+      writeFileSync(path, "hello");
+      await assert.rejects(network.classify(path), {
+        code: "ERR_FORMAT",
+        message: /text\.png: .*expected a PNG or JPEG/,
+      });
+      for (const batch of [[1, 2], undefined, null]) {
+        assert.throws(() => network.run(batch as never), { code: "ERR_USAGE", message: /expected a Float32Array/ });
+      }
+      assert.throws(() => network.run(new Float32Array(28 * 28), null as never), {
+        code: "ERR_USAGE",
+        message: /options/,
+      });
       assert.throws(() => network.run(new Float32Array(28 * 28 + 1)), {
         code: "ERR_SHAPE",
         message: /n × 28 × 28 × 1/,
@@ -382,7 +399,11 @@ describe("a network refuses", () => {
         assert.equal(network.gated, false);
         await assert.rejects(network.classify(stripes(1), { width: "dynamic" }), {
           code: "ERR_USAGE",
-          message: "this model has no trained gate; give a width from 0 to 5",
+          message: "this model has no trained gate, so it cannot choose; give a width from 0 to 5",
+        });
+        await assert.rejects(network.classify(stripes(1), { budget: { madds: 1e6 } }), {
+          code: "ERR_USAGE",
+          message: /no trained gate/,
         });
         assert.deepEqual(
           untimed(await network.classify(stripes(1))),

@@ -5,6 +5,7 @@ import { openBackend } from "../../src/backend/open.js";
 import { Plan } from "../../src/engine/plan.js";
 import { build } from "../../src/models/build.js";
 import { modelSpec } from "../../src/models/registry.js";
+import { gateLayers } from "../../src/nn/gate.js";
 import { randomImages, randomSpan } from "../support/networks.js";
 
 const N = 5;
@@ -30,5 +31,36 @@ describe("a plan", () => {
         assert.deepEqual(features(hidden, attention), expected, `${hidden} hidden, attention ${attention}`);
       }
     }
+  });
+
+  it("runs no gate where nothing is chosen, at a fixed width and in a cascade", () => {
+    const spec = modelSpec("ds_mbnet_28"); // without attention: the gate's pool is its own
+    const net = build(spec);
+    const plan = new Plan(backend, net, randomSpan(backend, net, 1), { batch: 1 });
+    backend.f32.set(randomImages(spec, 1, 2), plan.input / 4);
+    const own = new Set(["global pool", ...gateLayers(net.gates[0]!).map(({ name }) => name)]);
+    const calls = (run: () => void) => {
+      const before = backend.run;
+      let count = 0;
+      backend.run = (at, records, n) => {
+        count += records;
+        before.call(backend, at, records, n);
+      };
+      run();
+      backend.run = before;
+      return count;
+    };
+    const records = plan.records(0);
+    const gated = records.filter(({ name }) => own.has(name)).length;
+    assert.equal(gated, 1 + 2 + 1); // its pool, its two layers, and the pool before the classifier
+    assert.equal(
+      calls(() => plan.run(1, 0)),
+      records.length - 3,
+    );
+    assert.equal(
+      calls(() => plan.runCascade(1, { wider: 5, threshold: 0 })),
+      records.length - 3,
+    );
+    plan.dispose();
   });
 });
