@@ -47,11 +47,7 @@ export function readJpegHeader(bytes: Uint8Array): JpegHeader {
       size = { height, width };
     } else if (marker === 0xda) {
       if (size === undefined) throw new FormatError("JPEG: image data without a frame header");
-      // Behind here 0xff 0xd9 can only be the end-of-image marker: the same bytes inside pixel data are escaped.
-      let end = bytes.length - 2;
-      while (end > at && !(bytes[end] === 0xff && bytes[end + 1] === 0xd9)) end--;
-      if (end <= at) throw truncated("without an end-of-image marker");
-      if (countScans(bytes, at) > MAX_SCANS) {
+      if (scansFrom(bytes, at) > MAX_SCANS) {
         throw new FormatError(
           `JPEG: more than ${MAX_SCANS} scans, each of which a decoder goes through the whole image for`,
         );
@@ -64,13 +60,23 @@ export function readJpegHeader(bytes: Uint8Array): JpegHeader {
   }
 }
 
-/** Scans of the image data that begins at `from`, its first one included. A marker's bytes inside pixel data are escaped. */
-function countScans(bytes: Uint8Array, from: number): number {
+/**
+ * Scans of the image data whose first one's header is at `from`, up to the end of the image: what is behind it (cameras put films there)
+ * is not looked at. Throws `FormatError` where the file ends before that.
+ */
+function scansFrom(bytes: Uint8Array, from: number): number {
   let scans = 1;
-  for (let at = bytes.indexOf(0xff, from); at >= 0; at = bytes.indexOf(0xff, at + 1)) {
-    if (bytes[at + 1] === 0xda) scans++;
+  for (let at = bytes.indexOf(0xff, from); at >= 0; at = bytes.indexOf(0xff, at)) {
+    const marker = bytes[at + 1];
+    if (marker === 0xd9) return scans;
+    if (marker === 0xda) scans++;
+    // Inside pixel data 0xff is escaped by 0x00, or begins a restart marker; 0xff may be repeated.
+    if (marker === 0xff) at++;
+    else if (marker === undefined || marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd8)) at += 2;
+    else at += 2 + Math.max(2, bytes[at + 2]! * 256 + bytes[at + 3]!);
+    if (!(at < bytes.length)) break;
   }
-  return scans;
+  throw new FormatError("JPEG: truncated, the file ends without an end-of-image marker");
 }
 
 /** SOF0..SOF15: 0xc0 to 0xcf without DHT, JPG and DAC. */

@@ -1,5 +1,6 @@
 /** JPEG to pixels, by libjpeg compiled to WASM (@jsquash/jpeg): the same bytes as Pillow gives, on every machine. */
 import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import factory from "@jsquash/jpeg/codec/dec/mozjpeg_dec.js";
 import { FormatError } from "../errors.js";
 import type { RawImage } from "./raw.js";
@@ -21,9 +22,9 @@ let compiled: Promise<WebAssembly.Module> | undefined;
 let current: Promise<Instance> | undefined;
 
 async function start(): Promise<Instance> {
-  compiled ??= readFile(new URL(import.meta.resolve("@jsquash/jpeg/codec/dec/mozjpeg_dec.wasm"))).then((wasm) =>
-    WebAssembly.compile(wasm),
-  );
+  // Not import.meta.resolve, which Node has since 20.6.
+  const path = createRequire(import.meta.url).resolve("@jsquash/jpeg/codec/dec/mozjpeg_dec.wasm");
+  compiled ??= readFile(path).then((wasm) => WebAssembly.compile(wasm));
   const module = await compiled;
   const messages: string[] = [];
   const codec = await (factory as (options: object) => Promise<Codec>)({

@@ -115,6 +115,7 @@ function readChunks(bytes: Uint8Array, checkSize: (height: number, width: number
       header = parseHeader(body);
       checkSize(header.height, header.width);
     } else if (type === "PLTE") {
+      if (length % 3 !== 0) throw new FormatError(`PNG: a palette of ${length} bytes, expected three for each colour`);
       palette = body;
     } else if (type === "IDAT") {
       data.push(body);

@@ -1,6 +1,7 @@
 /** Files on disk: whole reads, atomic writes and appends, whose errors say what to do. */
+import { randomBytes } from "node:crypto";
 import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, writeFileSync } from "node:fs";
-import { open, readFile, rename, rm } from "node:fs/promises";
+import { open, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { StorageError, UsageError } from "../errors.js";
 
@@ -38,19 +39,19 @@ export async function readBytes(path: string): Promise<Uint8Array> {
   }
 }
 
-let temporaries = 0;
-
 /** Names that `writeFileAtomic` gives to unfinished files; one that is left over stems from a killed process. */
-export const TEMPORARY_NAME = /^\..+\.\d+-\d+\.tmp$/;
+export const TEMPORARY_NAME = /^\..+\.[0-9a-f]{12}\.tmp$/;
 
 /**
  * Writes a file so that after a crash at any moment the path holds either the old content or the whole new one: written
- * under a temporary name in the same folder, flushed, renamed, the folder flushed. After a StorageError the old content
- * is there, and no temporary file.
+ * under a temporary name in the same folder, flushed, renamed, the folder flushed. Follows links. UsageError where the path is a
+ * device or a pipe. After a StorageError the old content is there, and no temporary file.
  */
 export async function writeFileAtomic(path: string, data: Uint8Array | readonly Uint8Array[]): Promise<void> {
-  const folder = dirname(path);
-  const temporary = join(folder, `.${basename(path)}.${process.pid}-${temporaries++}.tmp`);
+  const target = await targetOf(path);
+  const folder = dirname(target);
+  // By chance, not by process: a process of the same number may have left one, in a container above all.
+  const temporary = join(folder, `.${basename(target)}.${randomBytes(6).toString("hex")}.tmp`);
   try {
     const file = await open(temporary, "wx");
     try {
@@ -59,7 +60,7 @@ export async function writeFileAtomic(path: string, data: Uint8Array | readonly 
     } finally {
       await file.close();
     }
-    await rename(temporary, path);
+    await rename(temporary, target);
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => {}); // the first error is the one to tell
     throw storageError("write", path, cause);
@@ -67,7 +68,23 @@ export async function writeFileAtomic(path: string, data: Uint8Array | readonly 
   await syncFolder(folder);
 }
 
-/** Makes a rename in the folder survive a power cut. Windows cannot open folders and needs no such call. */
+/** What a path leads to; itself where nothing is there yet. A rename would put a file in the place of a device or a link. */
+async function targetOf(path: string): Promise<string> {
+  let target: string;
+  try {
+    target = await realpath(path);
+    const found = await stat(target);
+    if (found.isFile() || found.isDirectory()) return target; // a folder: the rename says what is wrong
+  } catch {
+    return path; // nothing there, or what writing will say
+  }
+  throw new UsageError(`${path} is a device or a pipe: give the name of a file.`);
+}
+
+/** What says that a folder cannot be flushed here, not that the disk fails. */
+const UNSYNCED = new Set(["EACCES", "EPERM", "EISDIR", "EINVAL", "ENOTSUP"]);
+
+/** Makes a rename in the folder survive a power cut, where the system lets it. Windows cannot open folders and needs no such call. */
 async function syncFolder(folder: string): Promise<void> {
   if (process.platform === "win32") return;
   try {
@@ -78,7 +95,7 @@ async function syncFolder(folder: string): Promise<void> {
       await handle.close();
     }
   } catch (cause) {
-    throw storageError("flush folder", folder, cause);
+    if (!UNSYNCED.has((cause as NodeJS.ErrnoException).code ?? "")) throw storageError("flush folder", folder, cause);
   }
 }
 

@@ -132,6 +132,8 @@ const REQUIRED = {
     widths.every((width, i) => i === 0 || width > widths[i - 1]!),
   ),
 };
+const some = <T>(items: Check<T[]>) => such(items, "at least one point", (x) => x.length > 0);
+
 const OPTIONAL = {
   calibrated: list(
     check(
@@ -140,8 +142,8 @@ const OPTIONAL = {
     ),
   ),
   routing,
-  calibration: list(object({ ...gateKnob, ...outcome })),
-  cascades: list(object({ ...cascadeKnob, ...outcome })),
+  calibration: some(list(object({ ...gateKnob, ...outcome }))),
+  cascades: some(list(object({ ...cascadeKnob, ...outcome }))),
   training: object({ stage: string, epoch: whole(0), step: whole(0) }, { open: true }),
   results: anything,
 };
@@ -174,6 +176,9 @@ export function isModel(bytes: Uint8Array): boolean {
 }
 
 function decode(bytes: Uint8Array): ModelFile {
+  if ((bytes[0] === 0x50 && bytes[1] === 0x4b) || bytes[0] === 0x80) {
+    throw new FormatError('It begins like a PyTorch checkpoint: convert it with "dsnet import".'); // a zip, or a pickle
+  }
   const { metadata, tensors } = readSafetensors(bytes);
   if (metadata.get("format") !== "dsnet") {
     throw new FormatError(

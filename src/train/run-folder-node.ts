@@ -14,7 +14,7 @@
  * none is missing; on resume whatever lies beyond them is cut away, so none is repeated.
  */
 import { existsSync } from "node:fs";
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { mkdir, readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { parse, stringify } from "yaml";
 import { FormatError, StorageError, UsageError } from "../errors.js";
@@ -63,6 +63,8 @@ export class RunFolder {
   /** What the user should be told about the resumed run. */
   readonly warnings: readonly string[];
   readonly #lock: FolderLock;
+  /** Whether the folder was not there before. */
+  readonly #made: boolean;
   readonly #results: AppendFile;
   readonly #metrics: AppendFile;
   readonly #logged: Logged;
@@ -71,9 +73,10 @@ export class RunFolder {
   readonly #began = performance.now();
   #columns: string[] | undefined;
 
-  private constructor(path: string, lock: FolderLock, state: Opened) {
+  private constructor(path: string, lock: FolderLock, made: boolean, state: Opened) {
     this.path = path;
     this.#lock = lock;
+    this.#made = made;
     this.checkpoint = state.checkpoint;
     this.warnings = state.warnings;
     this.#logged = state.logged;
@@ -90,14 +93,15 @@ export class RunFolder {
    */
   static async open(path: string, args: object, { resume }: { resume: boolean }): Promise<RunFolder> {
     if (resume && !existsSync(join(path, ARGS))) throw nothingToResume(path);
+    let made: boolean;
     try {
-      await mkdir(path, { recursive: true });
+      made = (await mkdir(path, { recursive: true })) !== undefined;
     } catch (cause) {
       throw new StorageError(`Could not create folder ${path}: ${(cause as Error).message}`, { cause });
     }
     const lock = await FolderLock.acquire(path);
     try {
-      return new RunFolder(path, lock, await (resume ? reopen(path, args) : create(path, args)));
+      return new RunFolder(path, lock, made, await (resume ? reopen(path, args) : create(path, args)));
     } catch (error) {
       await lock.release();
       throw error;
@@ -187,7 +191,7 @@ export class RunFolder {
     return existsSync(path) ? path : null;
   }
 
-  /** Flushes the logs and lets go of the folder. `discard` removes a run that never began, so that its folder is free again. */
+  /** Flushes the logs and lets go of the folder. `discard` removes a run that never began, and the folder where it was made for it. */
   async close({ discard = false } = {}): Promise<void> {
     this.#results.sync();
     this.#metrics.sync();
@@ -195,6 +199,7 @@ export class RunFolder {
     this.#metrics.close();
     if (discard) for (const name of FILES) await rm(join(this.path, name), { force: true });
     await this.#lock.release();
+    if (discard && this.#made) await rmdir(this.path).catch(() => {}); // someone has put something into it
   }
 }
 

@@ -88,7 +88,9 @@ export async function openSession(
   const preprocessing: Preprocessing = {
     ...(checkpoint?.preprocessing ??
       init?.preprocessing ?? {
-        ...(await pixelStatistics(used, channels, config.seed)),
+        ...(await pixelStatistics(used, channels, config.seed, (done, total) =>
+          emit({ type: "phase", name: "pixel statistics", done, total }),
+        )),
         interpolation: "bicubic",
         cropPct: spec.input.height > 64 ? 0.875 : 1,
       }),

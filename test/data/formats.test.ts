@@ -143,6 +143,12 @@ describe("tar", () => {
     damaged[512 + 1024 + 3]! ^= 1;
     fails(() => index(damaged), /header at byte 1536 has a wrong checksum/);
     fails(() => index(new TextEncoder().encode("no archive".repeat(100))), /not a tar archive/);
+    fails(() => index(bytes.with(0, 0)), /damaged: the header at byte 0 has a wrong checksum/);
+    const hole = bytes.slice().fill(0, 512 + 1024, 512 + 1024 + 512); // a header that was never written
+    fails(() => index(hole), /damaged or not whole, its end at byte 1536/);
+    const unfinished = new Uint8Array(bytes.length + 2 ** 21);
+    unfinished.set(bytes);
+    fails(() => index(unfinished), /damaged or not whole/);
   });
 
   it("refuses a pax size that is no count, which would lead backwards or nowhere", () => {

@@ -68,6 +68,7 @@ const broken: [name: string, bytes: Uint8Array, message: RegExp][] = [
   ["PNG: impossible depth", pngOf({ depth: 4 }, pixels, end), /colour type 2 with 4 bits/],
   ["PNG: no palette", writePng(indexed, [0]), /without a PLTE/],
   ["PNG: colour beyond the palette", writePng({ ...indexed, palette: new Uint8Array(6) }, [2]), /colour 2 of .* of 2/],
+  ["PNG: a palette cut short", writePng({ ...indexed, palette: new Uint8Array(4) }, [0]), /palette of 4 bytes/],
   ["PNG: 30000 x 30000", pngOf({ height: 3e4, width: 3e4 }, chunk("IDAT", zeros(2)), end), /30000x30000 .* limit/],
   ["PNG: largest sides", pngOf({ height: 2 ** 31 - 1, width: 2 ** 31 - 1 }, pixels, end), /2147483647x21.* limit/],
   ["PNG: 1 GiB in 1 MB", pngOf({}, chunk("IDAT", zeros(1024)), end), /far more image data than its size needs/],

@@ -178,8 +178,9 @@ describe("JPEG", () => {
     const { bytes, result } = plain;
     const stray = Buffer.concat([bytes.subarray(0, bytes.length - 2), Buffer.alloc(7), bytes.subarray(-2)]);
     const tail = Buffer.concat([bytes, Buffer.alloc(999, 7)]);
+    const film = Buffer.concat([bytes, ...Array(200).fill(Buffer.of(0xff, 0xda, 0, 2))]); // bytes of any kind
     const pair = Buffer.concat([bytes, progressive.bytes]);
-    for (const file of [stray, tail, pair]) assert.deepEqual(await decodeImage(file, { channels: 3 }), result);
+    for (const file of [stray, tail, film, pair]) assert.deepEqual(await decodeImage(file, { channels: 3 }), result);
   });
 
   it("every kind agrees with the Pillow installed here", { skip: noPillow }, async () => {

@@ -4,11 +4,14 @@ import { once } from "node:events";
 import {
   chmodSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -66,6 +69,21 @@ describe("writeFileAtomic", () => {
     await Promise.all([..."abcdefgh"].map((letter) => writeFileAtomic(path, bytes(letter.repeat(10_000)))));
     assert.match(readFileSync(path, "utf8"), /^([a-h])\1{9999}$/);
     assert.deepEqual(readdirSync(folder), ["f"]);
+  });
+
+  it("writes where a link leads, and leaves the link", async () => {
+    const folder = newFolder();
+    writeFileSync(join(folder, "there"), "old");
+    symlinkSync("there", join(folder, "link"));
+    await writeFileAtomic(join(folder, "link"), bytes("new"));
+    assert.equal(readFileSync(join(folder, "there"), "utf8"), "new");
+    assert.ok(lstatSync(join(folder, "link")).isSymbolicLink());
+    assert.deepEqual(readdirSync(folder).sort(), ["link", "there"]);
+  });
+
+  it("puts no file in the place of a device", { skip: process.platform === "win32" && "no such device" }, async () => {
+    await assert.rejects(writeFileAtomic("/dev/null", bytes("x")), { code: "ERR_USAGE", message: /device or a pipe/ });
+    assert.ok(statSync("/dev/null").isCharacterDevice());
   });
 
   it("says when the folder is missing, or the target is a folder", async () => {

@@ -127,6 +127,7 @@ describe("a model file", () => {
     ],
     ["chance", "routing", '{"by":"dice"}', /"routing\.by" is wrong: expected gate or cascade/],
     ["a threshold in percent", "routing", '{"by":"cascade","wider":1,"threshold":50}', /"routing\.threshold"/],
+    ["no cascade at all", "cascades", "[]", /"cascades".* at least one point/],
     ["a cascade of no width", "cascades", '[{"threshold":0.5,"madds":1,"accuracy":1}]', /"cascades\.0\.wider"/],
     ["an accuracy in percent", "calibration", '[{"lambda":0,"madds":1,"accuracy":91}]', /"calibration\.0\.accuracy"/],
     [

@@ -271,10 +271,20 @@ describe("a resumed run", () => {
     await again.close();
   });
 
+  it("that never began leaves nothing, and no folder where there was none", async () => {
+    const path = newPath();
+    await (await RunFolder.open(path, args, { resume: false })).close({ discard: true });
+    assert.ok(!existsSync(path));
+    mkdirSync(path);
+    await (await RunFolder.open(path, args, { resume: false })).close({ discard: true });
+    assert.deepEqual(readdirSync(path), []);
+  });
+
   it("clears away what a killed write left, and no other file", async () => {
     const path = newPath();
     await (await RunFolder.open(path, args, { resume: false })).close();
-    for (const name of [".last.safetensors.99-3.tmp", "mine.tmp", ".hidden"]) writeFileSync(join(path, name), "");
+    for (const name of [".last.safetensors.00ff00ff00ff.tmp", "mine.tmp", ".hidden"])
+      writeFileSync(join(path, name), "");
     await (await RunFolder.open(path, args, { resume: true })).close();
     assert.deepEqual(readdirSync(path).sort(), [".hidden", "args.yaml", "metrics.jsonl", "mine.tmp", "results.csv"]);
   });

@@ -1,4 +1,5 @@
 /** `dsnet checks`: which backend runs here, why not a better one, and what else matters when something is odd. */
+import { createRequire } from "node:module";
 import { arch, availableParallelism, platform } from "node:os";
 import type { Command } from "commander";
 import { type Checks, checks } from "../../index.js";
@@ -36,7 +37,7 @@ function surroundings(): Surroundings {
 
 function isInstalled(name: string): boolean {
   try {
-    import.meta.resolve(name);
+    createRequire(import.meta.url).resolve(`${name}/package.json`);
     return true;
   } catch {
     return false;

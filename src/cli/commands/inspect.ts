@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../../errors.js";
 import { describeModel, listModels, type ModelDescription, type ModelSummary, type Routing } from "../../index.js";
 import { jsonOption, kindOfModel, modelHelp } from "../options.js";
-import { table } from "../table.js";
+import { printable, table } from "../table.js";
 import { Terminal } from "../terminal.js";
 import { formatCount, formatMadds } from "../units.js";
 
@@ -84,7 +84,7 @@ export function listTable(models: readonly ModelSummary[], heading?: Heading): s
 export function descriptionText(model: ModelDescription, heading?: Heading): string {
   const { name, inputSize, channels, classes, stages, widths, routing, layers } = model;
   const parts = [
-    `${name}: ${inputSize}×${inputSize}×${channels} → ${classes} classes`,
+    `${printable(name)}: ${inputSize}×${inputSize}×${channels} → ${classes} classes`,
     table(
       [left("stage"), left("block"), right("repeat"), right("stride"), right("output"), left("channels by width")],
       stages.map((stage) => [

@@ -13,6 +13,8 @@ export interface TarIndex {
 }
 
 const BLOCK = 512;
+/** Most zeros behind the end: tar fills its last record with them, of 10 KiB and rarely more. */
+const MAX_PADDING = 1 << 20;
 /** Longest name or pax record believed; a longer one is damage. */
 const MAX_META = 1 << 20;
 
@@ -29,7 +31,7 @@ export function indexTar(size: number, read: (at: number, length: number) => Uin
   while (true) {
     if (at + BLOCK > size) throw truncated();
     const header = read(at, BLOCK);
-    if (header[0] === 0) break; // the first of two zero blocks that end an archive
+    if (header.every((byte) => byte === 0)) break; // the first of two zero blocks that end an archive
     if (octal(header, 148, 8) !== checksum(header)) {
       throw new FormatError(`${archive}: not a tar archive, or damaged: the header at byte ${at} has a wrong checksum`);
     }
@@ -58,6 +60,13 @@ export function indexTar(size: number, read: (at: number, length: number) => Uin
       offsets.push(body);
       sizes.push(length);
     }
+  }
+  // What was never written reads as zeros too: then many follow, or more files.
+  const rest = size - at;
+  if (rest > MAX_PADDING || !read(at, rest).every((byte) => byte === 0)) {
+    throw new FormatError(
+      `${archive}: damaged or not whole, its end at byte ${at} is followed by ${rest} bytes more; get it again`,
+    );
   }
   return { folders, names, offsets: Float64Array.from(offsets), sizes: Float64Array.from(sizes) };
 }
