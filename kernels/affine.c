@@ -1,5 +1,5 @@
-/* y = act(scale * x + shift), per channel or per image and channel: norms in evaluation mode, the attention's multiplication,
- * activations; and sums of two tensors. */
+/* y = act(scale * x + shift), per channel or per image and channel: the attention's multiplication, activations; and sums of two
+ * tensors. */
 #include "affine.h"
 #include "columns.h"
 

@@ -133,7 +133,7 @@ typedef struct {
 } BatchNormDxRecord;
 
 /* Group norm with `group` channels to a group (the last may be smaller): statistics of each image alone.
- * Writes mean and inv as [n][groups]. */
+ * Writes mean and inv as [n][groups]. y may be x. */
 typedef struct {
   int32_t op;
   Off x, y, gamma, beta, mean, inv, scratch;
@@ -141,6 +141,7 @@ typedef struct {
   float eps;
 } GroupNormRecord;
 
+/* dx may be absent, or dy. dgamma and dbeta: +=. */
 typedef struct {
   int32_t op;
   Off x, dy, dx, gamma, beta, mean, inv, dgamma, dbeta, scratch;
@@ -148,7 +149,7 @@ typedef struct {
 } GroupNormDxRecord;
 
 /* y = act(scale * x + shift), scale and shift [c], or [n][c] where per_image. Absent: 1 and 0. y may be x.
- * Norms in evaluation mode, the attention's multiplication, activations. */
+ * The attention's multiplication, activations. */
 typedef struct {
   int32_t op;
   Off x, y, scale, shift;

@@ -1,4 +1,4 @@
-/* Batch norm in training mode and group norm, each with its activation. (In evaluation mode a norm is an affine: affine.c.) */
+/* Batch norm in training mode and group norm, each with its activation. (In evaluation mode a batch norm is part of the convolution before it.) */
 #include "columns.h"
 
 /* y = act(gamma * (x - mean) * inv + beta) over rows [from, to) */

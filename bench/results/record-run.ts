@@ -16,16 +16,12 @@ import { isDeepStrictEqual, parseArgs } from "node:util";
 import { loadConfig } from "../../src/cli/config.js";
 import type { Dataset } from "../../src/data/dataset.js";
 import type { Splits } from "../../src/data/open-node.js";
-import { Plan } from "../../src/engine/plan.js";
-import { quantile } from "../../src/engine/timing.js";
 import { UsageError } from "../../src/errors.js";
 import { pairedInterval } from "../../src/evaluate/interval.js";
 import type { Measured } from "../../src/evaluate/measure.js";
 import { readBytes, writeFileAtomic } from "../../src/io/files-node.js";
-import { routingOf } from "../../src/io/model-file.js";
 import { readModelFile } from "../../src/io/model-file-node.js";
 import type { TrainConfig } from "../../src/train/config.js";
-import { withLabelled } from "../../src/train/labelled-node.js";
 import { partsOf } from "../../src/train/parts.js";
 import { RunFolder } from "../../src/train/run-folder-node.js";
 import { measureModel } from "../../src/train/val-node.js";
@@ -40,6 +36,7 @@ import {
   readRecord,
   settingsHash,
 } from "./record.js";
+import { passesOf, timesOf } from "./times.js";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -57,10 +54,7 @@ if (folder === undefined || values.recipe === undefined) {
 }
 const recipe = values.recipe;
 const threads = Number(values.threads);
-const passes = Number(values.passes);
-if (!(Number.isInteger(passes) && passes > 0)) {
-  throw new UsageError(`--passes: expected a whole number above 0, got ${values.passes}`);
-}
+const passes = passesOf(values.passes);
 const recordFolder = values.record ?? join("results", basename(folder));
 if (values.alone.length === 0 && readRecord(recordFolder).figures.some(({ what }) => what.endsWith(" - alone"))) {
   throw new UsageError(
@@ -109,40 +103,6 @@ function difference(what: string, about: Pick<Figure, "run" | "seed">, a: Uint8A
   return { ...about, images: "validation", what, madds: null, value, low, high, n: a.length };
 }
 
-/** Milliseconds of an image, one at a time in the data's order, with the gate and at the widest; passes take turns. */
-async function times({ model, config }: Trained): Promise<{ dynamic: number[]; widest: number[]; images: number }> {
-  const options = { data: config.data, threads: 1, device: "native" } as const;
-  return withLabelled(model, options, async ({ file, net, backend, span, loader }) => {
-    const routing = routingOf(file);
-    const widest = net.widths - 1;
-    const plan = new Plan(backend, net, span, { batch: 1, slots: [widest], dynamic: true });
-    const pixels: Float32Array[] = [];
-    for await (const { images, size } of loader.inOrder()) {
-      const floats = images.length / size;
-      for (let i = 0; i < size; i++) pixels.push(images.slice(i * floats, (i + 1) * floats));
-    }
-    const pass = (run: () => void) => {
-      let ms = 0;
-      for (const image of pixels) {
-        backend.f32.set(image, plan.input / 4);
-        const began = performance.now();
-        run();
-        ms += performance.now() - began;
-      }
-      return ms / pixels.length;
-    };
-    const found = { dynamic: [] as number[], widest: [] as number[], images: pixels.length };
-    for (let i = 0; i <= passes; i++) {
-      const ms = { dynamic: pass(() => plan.runRouted(1, routing)), widest: pass(() => plan.run(1, widest)) };
-      if (i === 0) continue; // warms up
-      found.dynamic.push(ms.dynamic);
-      found.widest.push(ms.widest);
-    }
-    plan.dispose();
-    return found;
-  });
-}
-
 const whole = await trained(folder, "supernet");
 const [validation, measured] = await tableOn(whole, "validation", ({ val }) => val);
 const [heldOut] = await tableOn(whole, "held-out", partOf(whole.config, "heldOut"));
@@ -169,27 +129,10 @@ for (const path of values.alone) {
   pairs.push(difference(`width ${width} - alone`, about, measured.widths[width]!.correct, alone.widths[0]!.correct));
 }
 
-const took = await times(whole);
-const meanMadds = (what: string) => validation.find((row) => row.what === what)!.madds!;
-const widestMadds = measured.widths.at(-1)!.madds;
-const fact = (what: string, value: number, samples: number[] = []): Figure => ({
-  ...about,
-  images: "validation",
-  what,
-  madds: null,
-  value,
-  low: samples.length > 0 ? Math.min(...samples) : null,
-  high: samples.length > 0 ? Math.max(...samples) : null,
-  n: took.images,
-});
-const [dynamicMs, widestMs] = [quantile(took.dynamic, 0.5), quantile(took.widest, 0.5)];
 await addToRecord(recordFolder, whole.run, [
   ...figures,
   ...pairs,
-  fact("ms dynamic", dynamicMs, took.dynamic),
-  fact("ms widest", widestMs, took.widest),
-  fact("saving in MAdds", 1 - meanMadds("dynamic") / widestMadds),
-  fact("saving in time", 1 - dynamicMs / widestMs),
+  ...(await timesOf(whole.model, whole.config.data, passes, figures)),
 ]);
 const log = join(folder, "results.csv");
 if (existsSync(log)) await writeFileAtomic(join(recordFolder, "epochs.csv"), await readBytes(log));

@@ -107,7 +107,7 @@ export function gateCosts(net: Supernet): number[][] {
 
 /**
  * What an image costs that ends at each candidate, where all gates choose it or a cascade comes to it: the slimmest, and then the wider
- * one from where the first gate stands. The gates' heads run either way.
+ * one from where the first gate stands. The gates' heads are counted either way, though a cascade runs none: they are a few thousand.
  */
 export function candidateCosts(net: Supernet, by: Routing["by"]): number[] {
   const costs = net.gates[0]!.candidates.map((k) => madds(net, k, true));

@@ -9,11 +9,7 @@
  *
  * Where the activations before the first gate are large, that part takes one image after the other whatever the batch: they
  * then stay in the processor's cache, and need little memory.
- *
- * Memory: the images keep their place; what crosses a gate lies in one of two boundary areas, used in turn; what lives inside a
- * segment shares the rest.
  */
-import { Arena } from "../backend/arena.js";
 import type { Backend } from "../backend/backend.js";
 import { encode, RECORD_BYTES, scratchWord } from "../backend/records.js";
 import { costBias } from "../cost/bias.js";
@@ -27,12 +23,11 @@ import { choiceAt, type Route, type Slot, startOf } from "../nn/width.js";
 import { confidenceOf } from "../ops/softmax.js";
 import { type Activations, type Buffer, type Constants, EmitExec, type PlannedOp } from "./emit.js";
 import { FoldedNorms } from "./fold.js";
+import { layOut, type Segment } from "./layout.js";
 
 /** The records of one segment at one width in and one width chosen. */
-interface Variant {
+interface Variant extends Segment {
   readonly ops: readonly PlannedOp[];
-  /** Buffers that cross the gate behind this segment. */
-  readonly boundary: readonly Buffer[];
   readonly scores: Activations | null;
   /** What its gate reads, and what passes it. */
   readonly crossing: { x: Activations; input: Activations | null; reduced: Activations } | null;
@@ -40,10 +35,6 @@ interface Variant {
   readonly gate: Gate | null;
   /** What follows, by the slot chosen. */
   readonly next: Map<Slot, Variant>;
-  readonly segment: number;
-  readonly in: readonly Buffer[];
-  /** Whether it takes one image at a time. */
-  readonly single: boolean;
   /** Index of the first record, their number without the route, and that without what only the gate asks for. */
   first: number;
   readonly count: number;
@@ -125,7 +116,9 @@ export class Plan {
         this.#roots.set(slot, this.#compile(memo, 0, startWalk(image, slot), [image.buffer], slots, dynamic));
       }
       const variants = [...memo.values()];
-      this.#place(variants, image.buffer);
+      const { bytes, offsets } = layOut(variants, image.buffer, options.batch);
+      const base = this.#alloc(bytes);
+      for (const [buffer, offset] of offsets) this.#addresses.set(buffer, base + offset);
       this.input = this.#addresses.get(image.buffer)!;
       this.logits = this.#alloc(options.batch * net.spec.classes * 4);
       for (const gate of net.gates) {
@@ -326,9 +319,11 @@ export class Plan {
     const at = walkToGate(steps, exec, walk);
     const gate = steps[steps.length - 1]!.gate;
     const boundary = gate === null ? [] : [walk.x.buffer, ...(walk.input === null ? [] : [walk.input.buffer])];
+    const read = [exec.scores, gate === null ? walk.x : walk.reduced];
     const variant: Variant = {
       ops: exec.ops,
       boundary: [...new Set(boundary)],
+      outcomes: read.flatMap((x) => (x === null ? [] : [x.buffer])),
       scores: exec.scores,
       crossing: gate === null ? null : { x: walk.x, input: walk.input, reduced: walk.reduced! },
       logits: gate === null ? walk.x : null,
@@ -350,32 +345,6 @@ export class Plan {
       variant.next.set(choice, this.#compile(memo, segment + 1, next, variant.boundary, slots, dynamic));
     }
     return variant;
-  }
-
-  /** Gives every buffer its address. */
-  #place(variants: readonly Variant[], image: Buffer): void {
-    const bytesOf = (b: Buffer, images: number) => Math.ceil((b.floats * images * 4) / 64) * 64;
-    const bytes = (b: Buffer) => bytesOf(b, this.batch);
-    const total = (buffers: readonly Buffer[]) => buffers.reduce((sum, b) => sum + bytes(b), 0);
-    // What crosses gate g lies in area g % 2, behind the images.
-    const sizes: [number, number] = [0, 0];
-    for (const v of variants) sizes[v.segment % 2] = Math.max(sizes[v.segment % 2]!, total(v.boundary));
-    const areas = [bytes(image), bytes(image) + sizes[0]];
-    const inside = areas[1]! + sizes[1];
-    const relative = new Map<Buffer, number>([[image, 0]]);
-    let end = inside;
-    for (const v of variants) {
-      let at = areas[v.segment % 2]!;
-      for (const b of v.boundary) {
-        relative.set(b, at);
-        at += bytes(b);
-      }
-      const kept = outcomes(v);
-      const size = (b: Buffer) => bytesOf(b, v.single && !kept.includes(b) ? 1 : this.batch);
-      end = Math.max(end, inside + placeInside(v, size, (b, offset) => relative.set(b, inside + offset)));
-    }
-    const base = this.#alloc(end);
-    for (const [buffer, at] of relative) this.#addresses.set(buffer, base + at);
   }
 
   #write(variants: readonly Variant[]): void {
@@ -459,7 +428,7 @@ export class Plan {
       return;
     }
     const { u8 } = this.#backend;
-    const results = new Set([...variant.boundary, ...outcomes(variant)]);
+    const results = new Set([...variant.boundary, ...variant.outcomes]);
     // The last image first: what it leaves at the first place is then moved to its own, and the first image's stays.
     for (let i = n - 1; i >= 0; i--) {
       this.#aim(variant, i);
@@ -579,40 +548,4 @@ function range(n: number): number[] {
 
 function boundaryFloats(variant: Variant): number {
   return variant.boundary.reduce((sum, b) => sum + b.floats, 0);
-}
-
-/** What is read after a segment's last op, beside what crosses its gate. */
-function outcomes({ scores, crossing, logits }: Variant): Buffer[] {
-  return [scores, crossing?.reduced, logits].flatMap((out) => (out ? [out.buffer] : []));
-}
-
-/** Offsets for the buffers that live inside a segment, reused once they are dead. Returns the bytes needed. */
-function placeInside(
-  variant: Variant,
-  bytes: (b: Buffer) => number,
-  place: (b: Buffer, offset: number) => void,
-): number {
-  const elsewhere = new Set([...variant.in, ...variant.boundary]);
-  const space = new Arena(64, Number.MAX_SAFE_INTEGER);
-  const placed = new Map<Buffer, number>();
-  let end = 0;
-  const put = (b: Buffer) => {
-    if (elsewhere.has(b) || placed.has(b)) return;
-    const offset = space.alloc(bytes(b));
-    placed.set(b, offset);
-    place(b, offset - 64);
-    end = Math.max(end, offset - 64 + bytes(b));
-  };
-  // Outcomes share their place with nothing: those of one image outlive the run of the next.
-  const kept = outcomes(variant);
-  kept.forEach(put);
-  const lastUse = new Map<Buffer, number>();
-  variant.ops.forEach((op, i) => {
-    for (const b of op.buffers) if (!elsewhere.has(b) && !kept.includes(b)) lastUse.set(b, i);
-  });
-  variant.ops.forEach((op, i) => {
-    op.buffers.forEach(put);
-    for (const b of op.buffers) if (lastUse.get(b) === i) space.free(placed.get(b)!);
-  });
-  return end;
 }

@@ -1,6 +1,6 @@
 /**
  * What a network can be asked to do with a layer. The walk through a network (blocks.ts) is written once against this
- * interface; training, the compiled plan and the MAdds count are its implementations. T stands for an activation.
+ * interface; training, the compiled plan, the MAdds count and the ONNX graph are its implementations. T stands for an activation.
  */
 import type { Activation } from "../ops/activation.js";
 import type { PoolWindow } from "../ops/pool.js";

@@ -110,7 +110,6 @@ export class Param {
 
 export class Layout {
   readonly params: readonly Param[];
-  readonly byName: ReadonlyMap<string, Param>;
   /** [from, to) in floats, by role; consecutive. */
   readonly range: Readonly<Record<Role, readonly [number, number]>>;
   /** Floats of a whole span. */
@@ -118,7 +117,6 @@ export class Layout {
 
   constructor(params: readonly Param[]) {
     this.params = params;
-    this.byName = new Map(params.map((p) => [p.name, p]));
     const range = {} as Record<Role, [number, number]>;
     let at = 0;
     for (const role of ROLES) {

@@ -1,4 +1,6 @@
-/** Activations by name, and the codes the kernels know them by (dsn.h). */
+/** Activations by name, and the codes the kernels know them by. */
+import { ACT } from "../backend/records.js";
+
 export type Activation = "none" | "relu" | "swish" | "sigmoid";
 
-export const actCode: Record<Activation, number> = { none: 0, relu: 1, swish: 2, sigmoid: 3 };
+export const actCode: Readonly<Record<Activation, number>> = ACT;

@@ -16,7 +16,7 @@ export function crossEntropy(tape: Tape, logits: Tensor, target: Target): number
 }
 
 /** The loss of every sample; the gradient of their sum times `weight` goes to `logits`. */
-export function sampleLosses(tape: Tape, logits: Tensor, target: Target, weight: number): Float32Array {
+function sampleLosses(tape: Tape, logits: Tensor, target: Target, weight: number): Float32Array {
   const { backend } = tape;
   const loss = backend.arena.alloc(logits.n * 4);
   const write = (dx: number) =>
