@@ -140,7 +140,8 @@ export const groupNormCases = (): Case[] =>
     const gamma = drawFactors(random, c);
     const beta = draw(random, c);
     const act = random.int(4);
-    const outputs = { y: { size: x.length }, mean: { size: s.sets }, inv: { size: s.sets } };
+    const y = { size: x.length, ...(random.int(3) === 0 && { inPlaceOf: "x" }) };
+    const outputs = { y, mean: { size: s.sets }, inv: { size: s.sets } };
     return makeCase("group_norm", { n, hw, c, group, act, eps: EPS }, { x, gamma, beta }, outputs, () => {
       const { y, mean, inv, subtracted } = norm(s, x, gamma, beta, EPS, act);
       return { y: closeToScale(y, { subtracted }), mean: closeToScale(mean), inv: closeEach(inv) };
