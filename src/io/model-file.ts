@@ -176,8 +176,9 @@ export function isModel(bytes: Uint8Array): boolean {
 }
 
 function decode(bytes: Uint8Array): ModelFile {
-  if ((bytes[0] === 0x50 && bytes[1] === 0x4b) || bytes[0] === 0x80) {
-    throw new FormatError('It begins like a PyTorch checkpoint: convert it with "dsnet import".'); // a zip, or a pickle
+  const zipOrPickle = (bytes[0] === 0x50 && bytes[1] === 0x4b) || bytes[0] === 0x80;
+  if (zipOrPickle && !looksLikeSafetensors(bytes)) {
+    throw new FormatError('It begins like a PyTorch checkpoint: convert it with "dsnet import".');
   }
   const { metadata, tensors } = readSafetensors(bytes);
   if (metadata.get("format") !== "dsnet") {

@@ -23,7 +23,8 @@ const partly = at("partly.safetensors");
 const ungated = at("ungated.safetensors");
 writeFileSync(model, encodeModel(sample));
 writeFileSync(partly, encodeModel({ ...sample, calibrated: [0, 5] }));
-writeFileSync(ungated, encodeModel({ ...sample, candidates: [], calibration: [] }));
+const { calibration: _, ...withoutTables } = sample;
+writeFileSync(ungated, encodeModel({ ...withoutTables, candidates: [] }));
 
 function dsnet(...args: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
   const env = { ...process.env, DEBUG: "", NO_COLOR: "1", FORCE_COLOR: "" };

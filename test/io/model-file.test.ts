@@ -188,6 +188,22 @@ describe("a model file", () => {
     });
   });
 
+  it("of PyTorch is told from one whose header is as long as a zip's or pickle's first bytes say", () => {
+    const message = /dsnet import/;
+    for (const start of ["PK\x03\x04", "\x80\x02}q"]) {
+      const checkpoint = Buffer.from(start.padEnd(64, "x"), "latin1");
+      assert.throws(() => decodeModel(checkpoint), { code: "ERR_FORMAT", message });
+    }
+    // Safetensors pads its header: some length among these ends in 0x80.
+    const ends = new Set<number>();
+    for (let extra = 0; extra < 256; extra += 4) {
+      const bytes = encodeModel({ ...sample(), classes: [...sample().classes.slice(1), "x".repeat(extra + 1)] });
+      ends.add(bytes[0]!);
+      decodeModel(bytes);
+    }
+    assert.ok(ends.has(0x80));
+  });
+
   it("on disk is read whole, and errors name the path", async () => {
     const folder = mkdtempSync(join(tmpdir(), "dsnet-model-"));
     try {
