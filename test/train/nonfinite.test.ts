@@ -32,7 +32,7 @@ async function oneEpoch(
   const warnings: string[] = [];
   const session = await openSession(config, run, (event) => {
     if (event.type === "warning") warnings.push(event.message);
-    meddle(event, session);
+    if (event.type !== "phase") meddle(event, session); // the first phase comes before there is a session
   });
   try {
     if (stage === "gate") assert.equal(await gateStage(session, startOf(stage)), 0);

@@ -89,8 +89,7 @@ describe("the profile of a training", () => {
       // No image needs a gradient.
       assert.equal(madds(`${name}, dx`), kind === "conv" ? forward - stem : forward);
     }
-    // The teacher's plan runs the slimming head too.
-    const teacher = ["conv", "depthwise", "gate"].map((kind) => cost(topSlot(net), kind));
+    const teacher = ["conv", "depthwise"].map((kind) => cost(topSlot(net), kind));
     assert.equal(madds("teacher, forward"), sum(teacher.map(({ head, tail }) => head + tail)));
   });
 

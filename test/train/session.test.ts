@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
@@ -32,7 +32,7 @@ describe("a run that cannot begin", () => {
     ];
     for (const [config, message] of wrong) {
       await assert.rejects(train(config), message);
-      assert.deepEqual(readdirSync(config.output), []);
+      assert.ok(!existsSync(config.output));
     }
     const [config] = wrong[0]!;
     const { interrupted } = await train({ ...config, gate: { ...config.gate, target_madds: null } });
