@@ -7,7 +7,7 @@ import { ABLATIONS, type Ablation, BASE, runOf, SUPERNET } from "./ablations.js"
 import { aimsTable } from "./aims.js";
 import { decided, interval, markdown, percent, spread } from "./cells.js";
 import { ablationPlot, epochPlot, resultPlot } from "./plots.js";
-import { type Images, type Record, readRecord } from "./record.js";
+import { type Images, isWidth, type Record, readRecord } from "./record.js";
 import { type OverSeeds, overSeeds } from "./seeds.js";
 
 const ABLATION_FOLDER = "ablations";
@@ -21,20 +21,19 @@ export function renderResults(results: string, recipe: TrainConfig): Map<string,
         .map(({ name }) => name)
         .sort()
     : [];
-  const trainings = folders.filter((name) => name !== ABLATION_FOLDER);
+  const records = new Map(folders.map((name) => [name, readRecord(join(results, name))]));
+  const trainings = new Map([...records].filter(([name]) => name !== ABLATION_FOLDER));
+  const ablations = records.get(ABLATION_FOLDER);
   const parts = [
     "# Results\n",
     "Made by `npm run results` from the tables in `results/`: change those, or the notes beside them, not this page.\n",
   ];
-  const add = (name: string, section: (record: Record) => string[]) => {
-    const record = readRecord(join(results, name));
-    parts.push(...section(record), ...notes(join(results, name)), runsTable(record));
-  };
-  if (trainings.length > 0)
-    parts.push(aimsTable(new Map(trainings.map((name) => [name, readRecord(join(results, name))]))));
+  const add = (name: string, record: Record, section: string[]) =>
+    parts.push(...section, ...notes(join(results, name)), runsTable(record));
+  if (trainings.size > 0) parts.push(aimsTable(trainings));
   parts.push(...notes(results));
-  for (const name of trainings) add(name, (record) => resultSection(name, record, files));
-  if (folders.includes(ABLATION_FOLDER)) add(ABLATION_FOLDER, (record) => ablationSection(record, recipe, files));
+  for (const [name, record] of trainings) add(name, record, resultSection(name, record, files));
+  if (ablations !== undefined) add(ABLATION_FOLDER, ablations, ablationSection(ablations, recipe, files));
   files.set("RESULTS.md", `${parts.join("\n").trimEnd()}\n`);
   return files;
 }
@@ -50,7 +49,7 @@ function resultSection(name: string, { figures, epochs }: Record, files: Map<str
   const at = (images: Images, what: string, run = "supernet") =>
     figures.find((f) => f.run === run && f.images === images && f.what === what);
   const rows = figures.filter((f) => f.run === "supernet" && f.images === "validation" && f.madds !== null);
-  const widths = rows.filter(({ what }) => /^width \d+$/.test(what));
+  const widths = rows.filter(isWidth);
   const widest = widths.at(-1);
   if (widest === undefined) return [`## ${name}\n`, "No run is recorded.\n"];
   const table = markdown(
@@ -182,7 +181,7 @@ function widthsOf(record: Record, run: string) {
 
 function widthAccuracies({ figures }: Record, run: string, images: Images, seed: number): number[] {
   return figures
-    .filter((f) => f.run === run && f.seed === seed && f.images === images && /^width \d+$/.test(f.what))
+    .filter((f) => f.run === run && f.seed === seed && f.images === images && isWidth(f))
     .map((f) => f.value!);
 }
 

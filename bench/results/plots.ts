@@ -2,7 +2,7 @@
 import { upperEnvelope } from "../../src/evaluate/envelope.js";
 import { colourVariables, hue, widthColour } from "../../src/report/colours.js";
 import { linePlot, type Mark, type Series, scatterPlot } from "../../src/report/plots.js";
-import type { Figure } from "./record.js";
+import { type Figure, isWidth } from "./record.js";
 import type { OverSeeds } from "./seeds.js";
 
 /** `widths`: how many have a colour. */
@@ -39,9 +39,7 @@ export function resultPlot(rows: readonly Figure[], lift: Figure | null): string
         ...(whisker && { whisker: [100 * (envelope + lift.low!), 100 * (envelope + lift.high!)] }),
       };
     });
-  const points = rows
-    .filter(({ what }) => /^width \d+$/.test(what))
-    .map(({ madds, value }, width) => ({ width, madds: madds!, accuracy: value! }));
+  const points = rows.filter(isWidth).map(({ madds, value }, width) => ({ width, madds: madds!, accuracy: value! }));
   const line = upperEnvelope(points).map(({ madds, accuracy }) => [madds / 1e6, 100 * accuracy] as [number, number]);
   return standAlone(scatterPlot("Top-1 accuracy against MAdds", "MAdds (M)", "top-1 %", marks, line));
 }

@@ -49,6 +49,11 @@ export interface Figure {
   n: number;
 }
 
+/** Whether it is a numbered width's accuracy. */
+export function isWidth({ what }: Pick<Figure, "what">): boolean {
+  return /^width \d+$/.test(what);
+}
+
 export interface Record {
   runs: Run[];
   figures: Figure[];

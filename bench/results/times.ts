@@ -4,7 +4,7 @@ import { quantile } from "../../src/engine/timing.js";
 import { UsageError } from "../../src/errors.js";
 import { routingOf } from "../../src/io/model-file.js";
 import { withLabelled } from "../../src/train/labelled-node.js";
-import type { Figure } from "./record.js";
+import { type Figure, isWidth } from "./record.js";
 
 /** A command line's `--passes`. */
 export function passesOf(text: string): number {
@@ -23,7 +23,7 @@ export async function timesOf(
   const took = await times(model, data, passes);
   const rows = figures.filter(({ run, images }) => run === "supernet" && images === "validation");
   const dynamic = rows.find(({ what }) => what === "dynamic")!;
-  const widest = rows.findLast(({ what }) => /^width \d+$/.test(what))!;
+  const widest = rows.findLast(isWidth)!;
   const fact = (what: string, value: number, samples: number[] = []): Figure => ({
     ...{ run: "supernet", seed: dynamic.seed, images: "validation", what, madds: null, value },
     low: samples.length > 0 ? Math.min(...samples) : null,

@@ -30,7 +30,7 @@ export function readJpegHeader(bytes: Uint8Array): JpegHeader {
     while (bytes[at] === 0xff) at++;
     const marker = bytes[at++];
     if (marker === undefined || at + 2 > bytes.length) throw truncated("inside its header");
-    if (marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd8)) continue; // these stand alone
+    if (standsAlone(marker)) continue;
     if (marker === 0xd9) throw new FormatError("JPEG: holds no image, only a header");
     const length = bytes[at]! * 256 + bytes[at + 1]!;
     if (at + length > bytes.length) throw truncated("inside its header");
@@ -72,11 +72,16 @@ function scansFrom(bytes: Uint8Array, from: number): number {
     if (marker === 0xda) scans++;
     // Inside pixel data 0xff is escaped by 0x00, or begins a restart marker; 0xff may be repeated.
     if (marker === 0xff) at++;
-    else if (marker === undefined || marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd8)) at += 2;
+    else if (marker === undefined || standsAlone(marker)) at += 2;
     else at += 2 + Math.max(2, bytes[at + 2]! * 256 + bytes[at + 3]!);
     if (!(at < bytes.length)) break;
   }
   throw new FormatError("JPEG: truncated, the file ends without an end-of-image marker");
+}
+
+/** Without a segment: no length follows. */
+function standsAlone(marker: number): boolean {
+  return marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd8);
 }
 
 /** SOF0..SOF15: 0xc0 to 0xcf without DHT, JPG and DAC. */

@@ -21,10 +21,14 @@ interface Instance {
 let compiled: Promise<WebAssembly.Module> | undefined;
 let current: Promise<Instance> | undefined;
 
-async function start(): Promise<Instance> {
+async function compile(): Promise<WebAssembly.Module> {
   // Not import.meta.resolve, which Node has since 20.6.
   const path = createRequire(import.meta.url).resolve("@jsquash/jpeg/codec/dec/mozjpeg_dec.wasm");
-  compiled ??= readFile(path).then((wasm) => WebAssembly.compile(wasm));
+  return WebAssembly.compile(await readFile(path));
+}
+
+async function start(): Promise<Instance> {
+  compiled ??= compile();
   const module = await compiled;
   const messages: string[] = [];
   const codec = await (factory as (options: object) => Promise<Codec>)({

@@ -70,9 +70,8 @@ export async function writeFileAtomic(path: string, data: Uint8Array | readonly 
 
 /** What a path leads to; itself where nothing is there yet. A rename would put a file in the place of a device or a link. */
 async function targetOf(path: string): Promise<string> {
-  let target: string;
   try {
-    target = await realpath(path);
+    const target = await realpath(path);
     const found = await stat(target);
     if (found.isFile() || found.isDirectory()) return target; // a folder: the rename says what is wrong
   } catch {
