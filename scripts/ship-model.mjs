@@ -31,7 +31,6 @@ try {
   terminal.error(error.code, error.message);
   process.exitCode = 1;
 } finally {
-  terminal.end();
   rmSync(folder, { recursive: true });
 }
 

@@ -25,13 +25,15 @@ const REDRAW_MS = 100;
 const PLAIN_LINE_MS = 10_000;
 const BAR_CELLS = 24;
 
+/** Terminals whose cursor stands behind a line of progress: whoever writes next takes it away first. */
+const drawnOn = new WeakSet<Output>();
+
 export class Progress {
   readonly #output: Output;
   readonly #now: () => number;
   #first: ProgressState | undefined;
   #startedAt = 0;
   #writtenAt = 0;
-  #drawn = false;
 
   /** `now` gives milliseconds. */
   constructor(output: Output, now: () => number = () => performance.now()) {
@@ -53,7 +55,7 @@ export class Progress {
     if (interactive) {
       const cells = (this.#output.columns ?? 80) - 3; // room for the ^C that a terminal echoes
       this.#output.write(`\r${truncate(this.#line(state, true), cells)}\x1b[K`);
-      this.#drawn = true;
+      drawnOn.add(this.#output);
     } else {
       this.#output.write(`${this.#line(state, false)}\n`);
     }
@@ -61,8 +63,7 @@ export class Progress {
 
   /** Takes the line away, so that something else can be written. The next `update` draws it again. */
   clear(): void {
-    if (this.#drawn) this.#output.write("\r\x1b[K");
-    this.#drawn = false;
+    if (drawnOn.delete(this.#output)) this.#output.write("\r\x1b[K");
     if (this.#output.isTTY) this.#writtenAt = Number.NEGATIVE_INFINITY;
   }
 

@@ -83,11 +83,6 @@ export class Terminal {
     this.#write(this.#stderr, `${paint("red", head, this.#stderr, this.#env)} ${visible(text)}`);
   }
 
-  /** Takes the progress line away. */
-  end(): void {
-    this.#progress.clear();
-  }
-
   #write(stream: Output, text: string): void {
     this.#progress.clear();
     stream.write(`${text}\n`);

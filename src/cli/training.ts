@@ -17,7 +17,7 @@ export async function runTraining(
   const { value, exitCode } = await interruptible(
     (signal) => train(config, { ...options, signal, onEvent: (event) => showEvent(event, terminal) }),
     () => terminal.note("interrupted: finishing this step and saving; once more to stop at once"),
-  ).finally(() => terminal.end());
+  );
   terminal.emit({ type: "result", ...value });
   if (value.interrupted) {
     terminal.note(`interrupted; go on with: dsnet train --resume --output ${config.output}`);

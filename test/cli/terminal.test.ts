@@ -135,6 +135,10 @@ describe("terminal", () => {
     terminal.progress.update({ label: "train", done: 1, total: 2 });
     terminal.print("epoch 1");
     assert(both.text.endsWith("\r\x1b[Kepoch 1\n"));
+    // What reports an error is another Terminal on the same streams.
+    terminal.progress.update({ label: "train", done: 2, total: 2 });
+    new Terminal({ stdout: both, stderr: both, env: {} }).error(undefined, "no space");
+    assert(both.text.endsWith("\r\x1b[Kerror: no space\n"));
   });
 
   it("messages cannot command the terminal, and keep their lines", () => {

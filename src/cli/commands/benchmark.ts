@@ -90,7 +90,6 @@ Examples:
           terminal.print(`\nwrote ${output}`);
         }
       } finally {
-        terminal.end();
         backend.dispose();
       }
     });

@@ -47,17 +47,13 @@ Examples:
     )
     .action(async (model: string, { json, ...options }: Options) => {
       const terminal = new Terminal({ json });
-      try {
-        const result = await calibrate(model, {
-          ...options,
-          onProgress: (done, total) => terminal.progress.update({ label: "calibrate", done, total, images: done }),
-          onWarning: (message) => terminal.warn(message),
-        });
-        terminal.emit(result);
-        terminal.print(calibrationText(result, (text) => terminal.paint("bold", text)));
-      } finally {
-        terminal.end();
-      }
+      const result = await calibrate(model, {
+        ...options,
+        onProgress: (done, total) => terminal.progress.update({ label: "calibrate", done, total, images: done }),
+        onWarning: (message) => terminal.warn(message),
+      });
+      terminal.emit(result);
+      terminal.print(calibrationText(result, (text) => terminal.paint("bold", text)));
     });
 }
 

@@ -80,7 +80,6 @@ Examples:
           terminal.print(predictionTable(predictions, (text) => terminal.paint("bold", text)));
         if (predictions.length < files.length) process.exitCode = 1;
       } finally {
-        terminal.end();
         network.dispose();
       }
     });
@@ -101,6 +100,7 @@ export async function predict(
   };
   const predictions: Prediction[] = [];
   for (const [i, file] of files.entries()) {
+    if (i > 0) terminal.progress.update({ label: "predict", done: i, total: files.length, images: i });
     try {
       const [classification] = await network.classify(await read(file), options);
       predictions.push({ file, ...classification! });
@@ -112,7 +112,6 @@ export async function predict(
       terminal.emit({ file, error: { code: error.code, message: error.message } });
       terminal.error(error.code, `${file}: ${error.message}`);
     }
-    terminal.progress.update({ label: "predict", done: i + 1, total: files.length, images: i + 1 });
   }
   return predictions;
 }

@@ -41,16 +41,12 @@ Examples:
     )
     .action(async (model: string, { json, ...options }: Options) => {
       const terminal = new Terminal({ json });
-      try {
-        const evaluation = await val(model, {
-          ...options,
-          onProgress: (done, total) => terminal.progress.update({ label: "val", done, total, images: done }),
-          onWarning: (message) => terminal.warn(message),
-        });
-        terminal.emit(evaluation);
-        terminal.print(formatEvaluation(evaluation).trimEnd());
-      } finally {
-        terminal.end();
-      }
+      const evaluation = await val(model, {
+        ...options,
+        onProgress: (done, total) => terminal.progress.update({ label: "val", done, total, images: done }),
+        onWarning: (message) => terminal.warn(message),
+      });
+      terminal.emit(evaluation);
+      terminal.print(formatEvaluation(evaluation).trimEnd());
     });
 }
