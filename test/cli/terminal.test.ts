@@ -137,7 +137,7 @@ describe("terminal", () => {
     assert(both.text.endsWith("\r\x1b[Kepoch 1\n"));
     // What reports an error is another Terminal on the same streams.
     terminal.progress.update({ label: "train", done: 2, total: 2 });
-    new Terminal({ stdout: both, stderr: both, env: {} }).error(undefined, "no space");
+    new Terminal({ stdout: both, stderr: both, env: { NO_COLOR: "1" } }).error(undefined, "no space");
     assert(both.text.endsWith("\r\x1b[Kerror: no space\n"));
   });
 
