@@ -80,8 +80,7 @@ function assign(config: TrainConfig, path: string, value: unknown): void {
 }
 
 /** Settings that are right alone and wrong together. */
-function conflicts(config: TrainConfig): string[] {
-  const { augment, epochs, swa_epochs, lr, min_lr, warmup_epochs, warmup_lr, gate } = config;
+function conflicts({ augment, lr, min_lr, warmup_epochs, warmup_lr, gate }: TrainConfig): string[] {
   const found: string[] = [];
   if (augment.scale && augment.crop_pad > 0) {
     found.push("`augment.crop_pad` and `augment.scale` exclude each other: leave one out");
@@ -90,10 +89,6 @@ function conflicts(config: TrainConfig): string[] {
   else if (min_lr > gate.lr) found.push(`\`min_lr\`: expected at most \`gate.lr\`, ${gate.lr}, got ${min_lr}`);
   if (warmup_epochs > 0 && warmup_lr > lr)
     found.push(`\`warmup_lr\`: expected at most \`lr\`, ${lr}, got ${warmup_lr}`);
-  if (swa_epochs > 0 && swa_epochs > epochs - warmup_epochs) {
-    const most = `\`epochs\` less \`warmup_epochs\`, ${epochs - warmup_epochs}`;
-    found.push(`\`swa_epochs\`: expected 0, or at most ${most}, got ${swa_epochs}`);
-  }
   return found;
 }
 

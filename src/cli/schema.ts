@@ -123,7 +123,6 @@ export const schema = v.strictObject({
   smoothing: lessThanOne("label smoothing"),
   drop: lessThanOne("dropout before the classifier, at largest only"),
   model_ema_decay: lessThanOne("decay of the teacher, the weights' moving average"),
-  swa_epochs: whole("last epochs of stage I, at a constant rate, whose weights' average is the model; 0: none", 0),
   bootstrap: choice("targets of the narrow widths; none: labels", ["ensemble", "inplace", "distill", "none"]),
   random_widths: whole("random widths a step, beside largest and smallest", 0),
   norm: choice("batch norm per width, or group norm", ["bn", "gn"]),

@@ -88,7 +88,7 @@ export interface ModelFile {
   kernelBuild?: string;
   /**
    * F32, F16 or BF16. Parameters and statistics under the names of the published checkpoints, convolution weights OIHW. The
-   * checkpoint of a run also has `optimizer.<name>` (momentum), `ema.<name>` (teacher) and `swa.<name>` (average).
+   * checkpoint of a run also has `optimizer.<name>` (momentum) and `ema.<name>` (teacher).
    */
   tensors: Map<string, StoredTensor>;
 }
@@ -256,7 +256,7 @@ export function routingOf({ routing }: Pick<ModelFile, "routing">): Routing {
 }
 
 /** Kinds of tensors in a model file, by the prefix of their names. */
-const PREFIXES = { parameters: "", optimizer: "optimizer.", ema: "ema.", swa: "swa." };
+const PREFIXES = { parameters: "", optimizer: "optimizer.", ema: "ema." };
 
 /** The tensors of one kind, under their parameters' names. */
 export function selectTensors(
@@ -265,7 +265,7 @@ export function selectTensors(
 ): Map<string, StoredTensor> {
   const selected = new Map<string, StoredTensor>();
   for (const [name, tensor] of tensors) {
-    const prefix = [PREFIXES.optimizer, PREFIXES.ema, PREFIXES.swa].find((p) => name.startsWith(p)) ?? "";
+    const prefix = [PREFIXES.optimizer, PREFIXES.ema].find((p) => name.startsWith(p)) ?? "";
     if (prefix === PREFIXES[kind]) selected.set(name.slice(prefix.length), tensor);
   }
   return selected;

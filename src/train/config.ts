@@ -103,11 +103,6 @@ export interface TrainConfig {
   /** The teacher's. It rises to this from a low start (as in timm), so that a young teacher is worth listening to. */
   model_ema_decay: number;
   /**
-   * Epochs at stage I's end whose steps' weights are averaged: the average is the model (stochastic weight averaging). From their first step
-   * the learning rate stays where it stands. 0: none; the last step's weights are the model.
-   */
-  swa_epochs: number;
-  /**
    * What the narrower sub-networks learn in stage I: in-place ensemble bootstrapping, the paper's; in-place bootstrapping, its code's;
    * in-place distillation; labels.
    */

@@ -69,7 +69,6 @@ export function defaultConfig(model: string): TrainConfig {
     smoothing: 0.1,
     drop: 0.2,
     model_ema_decay: 0.997,
-    swa_epochs: 0,
     bootstrap: "none", // labels won the ablations, and on Fashion-MNIST at full length: docs/RESULTS.md
     random_widths: 2,
     norm: "bn",

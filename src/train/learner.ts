@@ -1,4 +1,4 @@
-/** What a training run holds in the arena: student, gradients, momentum, teacher, average; and the optimiser's steps over them. */
+/** What a training run holds in the arena: student, gradients, momentum, teacher; and the optimiser's steps over them. */
 import type { Backend } from "../backend/backend.js";
 import type { Supernet } from "../models/build.js";
 import { allocSpan } from "../models/state.js";
@@ -21,14 +21,12 @@ export class Learner {
   readonly teacher: number;
   readonly grads: number;
   readonly momentum: number;
-  /** The student's weights, averaged over steps (stochastic weight averaging, Izmailov et al. 2018); null where no average is kept. */
-  readonly average: number | null;
   readonly #transposed: TransposedWeights;
   readonly #nonfinite: number;
   readonly #savedStatistics: number;
 
   /** `span`: the student's weights, already filled; they become the learner's. */
-  constructor(backend: Backend, net: Supernet, span: number, { averages = false } = {}) {
+  constructor(backend: Backend, net: Supernet, span: number) {
     this.backend = backend;
     this.net = net;
     this.student = span;
@@ -36,7 +34,6 @@ export class Learner {
     this.teacher = allocSpan(backend, floats);
     this.grads = allocSpan(backend, trainable);
     this.momentum = allocSpan(backend, trainable);
-    this.average = averages ? allocSpan(backend, floats) : null;
     this.#transposed = new TransposedWeights(backend, net, span);
     this.#nonfinite = backend.arena.alloc(4, true);
     this.#savedStatistics = allocSpan(backend, floats - trainable);
@@ -109,18 +106,6 @@ export class Learner {
     this.backend.call({ op: "ema", t: this.teacher, s: this.student, count: this.net.layout.floats, decay });
   }
 
-  /** The average, so far over `count` steps, takes in the student. Its statistics stand for no weights until they are measured anew. */
-  addToAverage(count: number): void {
-    const decay = count / (count + 1);
-    this.backend.call({ op: "ema", t: this.average!, s: this.student, count: this.net.layout.floats, decay });
-  }
-
-  /** student ← average */
-  takeAverage(): void {
-    this.backend.u8.copyWithin(this.student, this.average!, this.average! + this.net.layout.floats * 4);
-    this.refresh();
-  }
-
   /** Remembers the running statistics, so that a step with NaN can be undone. */
   saveStatistics(): void {
     const [from, to] = this.net.layout.range.statistic;
@@ -136,6 +121,5 @@ export class Learner {
     this.#transposed.dispose();
     const { arena } = this.backend;
     for (const at of [this.teacher, this.grads, this.momentum, this.#nonfinite, this.#savedStatistics]) arena.free(at);
-    if (this.average !== null) arena.free(this.average);
   }
 }

@@ -129,7 +129,7 @@ export async function openSession(
       config,
       backend,
       net,
-      learner: new Learner(backend, net, span, { averages: config.swa_epochs > 0 }),
+      learner: new Learner(backend, net, span),
       input: new Input(backend, net, config.batch_size),
       about: { model: { name: table.name, spec }, classes: [...train.classNames], preprocessing },
       folder,

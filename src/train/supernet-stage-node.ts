@@ -25,8 +25,6 @@ export async function supernetStage(session: Session, progress: Progress, profil
   const { config, learner, data, folder } = session;
   const stage1 = new Stage1(learner, config, config.batch_size);
   const { steps } = data.train;
-  /** Epochs before the weights are averaged. */
-  const alone = config.epochs - config.swa_epochs;
   try {
     for (; progress.epoch < config.epochs; progress.epoch++) {
       const started = performance.now();
@@ -36,9 +34,8 @@ export async function supernetStage(session: Session, progress: Progress, profil
         profile?.enter("step");
         const images = session.input.write(batch.images, batch.labels);
         const t = config.compat === "published" ? progress.epoch : progress.step / steps;
-        const lr = learningRate(config, Math.min(t, alone));
+        const lr = learningRate(config, t);
         const losses = step(session, stage1, images, progress, lr);
-        if (progress.epoch >= alone) learner.addToAverage(progress.step - 1 - alone * steps);
         profile?.enter("checkpoint");
         const done = progress.step - progress.epoch * steps;
         if (progress.step % LOG_INTERVAL === 0) logStep(session, progress, lr, losses);
@@ -58,8 +55,7 @@ export async function supernetStage(session: Session, progress: Progress, profil
       const seconds = (performance.now() - started) / 1000;
       const loss = takeMeans(progress);
       profile?.enter("evaluation");
-      const span = progress.epoch >= alone ? learner.average! : learner.student;
-      const accuracy = await heldOutAccuracy(session, span);
+      const accuracy = await heldOutAccuracy(session);
       profile?.enter("checkpoint");
       const numbered = Object.values(accuracy);
       const mean = numbered.reduce((a, b) => a + b, 0) / numbered.length;
@@ -73,7 +69,7 @@ export async function supernetStage(session: Session, progress: Progress, profil
         ...GATE_COLUMNS,
       });
       const next: Progress = { ...progress, epoch: progress.epoch + 1 };
-      if (better) await folder.save("best", modelFile(learner, session.about, { training: toState(next) }, span));
+      if (better) await folder.save("best", modelFile(learner, session.about, { training: toState(next) }));
       await save(session, next);
       session.emit({
         type: "epoch",
@@ -130,13 +126,13 @@ function step(
   return losses;
 }
 
-/** Of every numbered width, on a copy of the weights in `span`, so that an evaluation leaves no trace in the training. */
-async function heldOutAccuracy(session: Session, span: number): Promise<Record<string, number>> {
-  const { backend, net, data } = session;
+/** Of every numbered width, on a copy of the student, so that an evaluation leaves no trace in the training. */
+async function heldOutAccuracy(session: Session): Promise<Record<string, number>> {
+  const { backend, net, learner, data } = session;
   const total = data.heldOut.dataset.length;
   const copy = allocSpan(backend, net.layout.floats);
   try {
-    backend.u8.copyWithin(copy, span, span + net.layout.floats * 4);
+    backend.u8.copyWithin(copy, learner.student, learner.student + net.layout.floats * 4);
     await recalibrateSpan(session, copy, QUICK_RECALIBRATION, null);
     const { widths } = await measure(backend, net, copy, data.heldOut.inOrder(), {
       batch: data.heldOut.batchSize,

@@ -84,7 +84,6 @@ async function stages(session: Session, from: Progress, profile?: Profile) {
   let progress = from;
   if (progress.stage === "supernet") {
     if (!(await supernetStage(session, progress, profile))) return null;
-    if (learner.average !== null) learner.takeAverage();
     await recalibrateSpan(session, learner.student, config.recalibration_batches, "recalibrate");
     learner.backend.call({ op: "fill", x: learner.momentum, count: net.layout.trainable, value: 0 });
     progress = startOf("gate", progress.best);

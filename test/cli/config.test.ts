@@ -251,10 +251,6 @@ describe("the whole", () => {
     assert.equal(refusedFlag({ min_lr: "1" }), "`min_lr`: expected at most `lr`, 0.1, got 1");
     assert.equal(refusedFlag({ min_lr: "0.06" }), "`min_lr`: expected at most `gate.lr`, 0.05, got 0.06");
     assert.equal(refusedFlag({ warmup_lr: "1" }), "`warmup_lr`: expected at most `lr`, 0.1, got 1");
-    assert.equal(
-      refusedFlag({ swa_epochs: "10" }),
-      "`swa_epochs`: expected 0, or at most `epochs` less `warmup_epochs`, 9, got 10",
-    );
   });
 
   it("every setting has words for --help, and is its own nearest name", () => {

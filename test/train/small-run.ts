@@ -28,7 +28,7 @@ export function writeImages(folder: string, train = 120, val = 20): string {
   });
 }
 
-/** Both stages, two epochs each, a checkpoint every third step; before Gumbel's gate the second epoch's weights are averaged. */
+/** Both stages, two epochs each, a checkpoint every third step. */
 export function smallConfig(data: string, output: string, method: Method): TrainConfig {
   const config = defaultConfig("ds_mbnet_28");
   return {
@@ -38,7 +38,6 @@ export function smallConfig(data: string, output: string, method: Method): Train
     threads: 1,
     batch_size: 8,
     epochs: 2,
-    swa_epochs: method === "gumbel" ? 1 : 0,
     warmup_epochs: 0,
     recalibration_batches: 5,
     recovery_interval: 3,
