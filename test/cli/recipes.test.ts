@@ -1,7 +1,9 @@
-/** The recipes: complete but for the data, and settings that make a network. */
+/** The recipes: complete but for the data, settings that make a network, and figures that were recorded. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, it } from "node:test";
+import { percent } from "../../bench/results/cells.js";
+import { isWidth, readRecord } from "../../bench/results/record.js";
 import { loadConfig } from "../../src/cli/config.js";
 import { tableOf } from "../../src/train/table.js";
 
@@ -15,6 +17,16 @@ describe("recipes", () => {
       const config = loadConfig({ file, flags: { data: "images" } });
       assert.equal(tableOf(config).name, config.model);
       assert.match(readFileSync(file, "utf8"), /^# Time: .*\d+ (minutes|hours) on 2 cores/m);
+    });
+
+    const { figures } = readRecord(`results/${name.replace(".yaml", "")}`);
+    if (figures.length === 0) continue; // `reduced.yaml`: the ablations' records are of many trainings
+    it(`${name} promises what was recorded`, () => {
+      const rows = figures.filter(({ run, images }) => run === "supernet" && images === "validation");
+      const [widest, dynamic] = [rows.findLast(isWidth)!, rows.find(({ what }) => what === "dynamic")!];
+      const share = ((100 * dynamic.madds!) / widest.madds!).toFixed(1);
+      const promise = `widest ${percent(widest.value)} %, dynamic ${percent(dynamic.value)} % at ${share} % of its MAdds`;
+      assert.ok(readFileSync(`recipes/${name}`, "utf8").includes(`# Figures: ${promise}`), promise);
     });
   }
 });
