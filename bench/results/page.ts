@@ -7,7 +7,7 @@ import { ABLATIONS, type Ablation, BASE, runOf, SUPERNET } from "./ablations.js"
 import { aimsTable } from "./aims.js";
 import { decided, interval, markdown, percent, spread } from "./cells.js";
 import { ablationPlot, epochPlot, resultPlot } from "./plots.js";
-import { type Images, isWidth, type Record, readRecord } from "./record.js";
+import { type Images, isWidth, type Record, readRecord, reported } from "./record.js";
 import { type OverSeeds, overSeeds } from "./seeds.js";
 
 const ABLATION_FOLDER = "ablations";
@@ -48,7 +48,7 @@ function notes(folder: string): string[] {
 function resultSection(name: string, { figures, epochs }: Record, files: Map<string, string>): string[] {
   const at = (images: Images, what: string, run = "supernet") =>
     figures.find((f) => f.run === run && f.images === images && f.what === what);
-  const rows = figures.filter((f) => f.run === "supernet" && f.images === "validation" && f.madds !== null);
+  const rows = reported(figures).filter(({ madds }) => madds !== null);
   const widths = rows.filter(isWidth);
   const widest = widths.at(-1);
   if (widest === undefined) return [`## ${name}\n`, "No run is recorded.\n"];

@@ -54,6 +54,11 @@ export function isWidth({ what }: Pick<Figure, "what">): boolean {
   return /^width \d+$/.test(what);
 }
 
+/** What a training is reported by: its supernet's figures on validation images, the widths among them narrowest first. */
+export function reported(figures: readonly Figure[]): Figure[] {
+  return figures.filter(({ run, images }) => run === "supernet" && images === "validation");
+}
+
 export interface Record {
   runs: Run[];
   figures: Figure[];

@@ -4,7 +4,7 @@ import { quantile } from "../../src/engine/timing.js";
 import { UsageError } from "../../src/errors.js";
 import { routingOf } from "../../src/io/model-file.js";
 import { withLabelled } from "../../src/train/labelled-node.js";
-import { type Figure, isWidth } from "./record.js";
+import { type Figure, isWidth, reported } from "./record.js";
 
 /** A command line's `--passes`. */
 export function passesOf(text: string): number {
@@ -21,7 +21,7 @@ export async function timesOf(
   figures: readonly Figure[],
 ): Promise<Figure[]> {
   const took = await times(model, data, passes);
-  const rows = figures.filter(({ run, images }) => run === "supernet" && images === "validation");
+  const rows = reported(figures);
   const dynamic = rows.find(({ what }) => what === "dynamic")!;
   const widest = rows.findLast(isWidth)!;
   const fact = (what: string, value: number, samples: number[] = []): Figure => ({
